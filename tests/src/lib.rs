@@ -1,0 +1,1 @@
+//! Exchange simulator, namespace lab, consumer.

@@ -1,0 +1,2 @@
+//! app
+#![forbid(unsafe_code)]

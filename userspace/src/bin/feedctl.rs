@@ -1,0 +1,2 @@
+//! feedctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! feedhandler
+fn main() {}

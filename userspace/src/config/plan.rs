@@ -1,0 +1,241 @@
+//! The validated configuration: what will run. A [`Plan`] can always be run on a host that has its interfaces.
+//!
+//! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use xdp_ebpf::{GroupKey, GroupRule};
+
+/// Everything that will run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name of this instance, in metrics and status.
+    pub name: String,
+    /// Where gRPC listens.
+    pub grpc: Endpoint,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` = not at all.
+    pub metrics: Option<SocketAddr>,
+    /// Interfaces, in file order.
+    pub interfaces: Vec<InterfacePlan>,
+    /// Workers, in file order.
+    pub workers: Vec<WorkerPlan>,
+    /// Channels, in file order over all feeds.
+    pub channels: Vec<ChannelPlan>,
+    /// Lines over all channels; the position is the [`LineIndex`](crate::net::LineIndex).
+    pub lines: Vec<LinePlan>,
+    /// Destinations, in file order.
+    pub destinations: Vec<DestinationPlan>,
+}
+
+/// Where the control service listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A Unix socket, made with mode 0660.
+    Unix(PathBuf),
+    /// A loopback TCP address.
+    Tcp(SocketAddr),
+}
+
+/// How frames are exchanged with an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The best that works: zero-copy, then native copy, then skb.
+    Auto,
+    /// Native XDP, zero-copy AF_XDP.
+    ZeroCopy,
+    /// Native XDP, AF_XDP copy mode.
+    Native,
+    /// Generic (skb) XDP, AF_XDP copy mode.
+    Skb,
+    /// Kernel sockets (recvmmsg/sendmmsg); no XDP.
+    Socket,
+}
+
+impl Mode {
+    /// The word used in the configuration, metrics and reports.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::ZeroCopy => "zero-copy",
+            Self::Native => "native",
+            Self::Skb => "skb",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InterfacePlan {
+    /// Kernel name, such as `ens1f0`.
+    pub name: String,
+    /// Wanted mode.
+    pub mode: Mode,
+    /// SO_BUSY_POLL of its kernel sockets, microseconds; 0 = off.
+    pub busy_poll_us: u32,
+}
+
+/// One worker thread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerPlan {
+    /// Name of the thread, in metrics and `top`.
+    pub name: String,
+    /// Core to pin to; `None` = not pinned.
+    pub core: Option<usize>,
+    /// Frames in the worker's UMEM; a power of two.
+    pub frame_count: u32,
+    /// Bytes of one frame; 2048 or 4096.
+    pub frame_bytes: u32,
+    /// Entries of each receive, transmit, fill and completion ring; a power of two.
+    pub ring_entries: u32,
+    /// Whether the UMEM and the order stores use huge pages.
+    pub huge_pages: bool,
+    /// Receive queues that the worker owns: (index into [`Plan::interfaces`], queue). No queue has two owners.
+    pub rx: Vec<QueuePlan>,
+    /// Transmit queues, the same way. A queue may be in both.
+    pub tx: Vec<QueuePlan>,
+}
+
+/// One queue of one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueuePlan {
+    /// Index into [`Plan::interfaces`].
+    pub interface: usize,
+    /// Queue number, from 0.
+    pub queue: u32,
+}
+
+/// Framing of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    /// MoldUDP64 1.00.
+    MoldUdp64,
+}
+
+/// Format of the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderKind {
+    /// Nasdaq TotalView-ITCH 5.0.
+    Itch50,
+}
+
+/// Where a channel begins when the handler starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the first packet that arrives, whatever its sequence.
+    Now,
+    /// With sequence 1: anything missing before the first packet is a gap.
+    First,
+}
+
+/// What leaves while a gap is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// Nothing: packets ahead of the gap wait until it closes or is given up.
+    Hold,
+}
+
+/// One channel: one sequenced stream, arbitrated over its lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelPlan {
+    /// `feed/channel`, unique.
+    pub name: String,
+    /// Name of the feed it belongs to.
+    pub feed: String,
+    /// Index into [`Plan::workers`].
+    pub worker: usize,
+    /// Framing.
+    pub transport: TransportKind,
+    /// Message format.
+    pub decoder: DecoderKind,
+    /// DBN publisher id.
+    pub publisher_id: u16,
+    /// Exchange's IANA time zone: ITCH times count from its local midnight.
+    pub time_zone: String,
+    /// How long a gap waits for the other line before recovery is asked, microseconds.
+    pub gap_timeout_us: u64,
+    /// After this long a gap is declared lost, milliseconds.
+    pub give_up_ms: u64,
+    /// Silence on all lines after which the channel is Stale, milliseconds.
+    pub stale_ms: u64,
+    /// Packets that the hold buffer has room for.
+    pub hold_packets: usize,
+    /// Orders that the store has room for.
+    pub max_orders: usize,
+    /// Where the channel begins.
+    pub start: StartAt,
+    /// What leaves while a gap is open.
+    pub on_gap: OnGap,
+    /// Indices into [`Plan::lines`]; 1 or 2.
+    pub lines: Vec<usize>,
+}
+
+/// One line: one multicast group on one interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinePlan {
+    /// `A` or `B`.
+    pub name: String,
+    /// Index into [`Plan::channels`].
+    pub channel: usize,
+    /// Index into [`Plan::interfaces`].
+    pub interface: usize,
+    /// Multicast group and UDP port.
+    pub group: SocketAddrV4,
+    /// VLAN id; 0 = untagged.
+    pub vlan: u16,
+    /// The only accepted source; `None` = any (IGMP any-source join).
+    pub source: Option<Ipv4Addr>,
+    /// Whether the line is subscribed at start.
+    pub subscribed: bool,
+}
+
+impl LinePlan {
+    /// The key under which the line's rule is in the BPF map.
+    #[must_use]
+    pub fn key(&self) -> GroupKey {
+        GroupKey { dst_ip: self.group.ip().octets(), dst_port: self.group.port(), vlan: self.vlan }
+    }
+
+    /// The line's rule; `index` is its position in [`Plan::lines`].
+    #[must_use]
+    pub fn rule(&self, index: u16) -> GroupRule {
+        GroupRule { source_ip: self.source.map_or([0; 4], |ip| ip.octets()), line: index, flags: 0 }
+    }
+}
+
+/// What a destination's blocks hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// DBN records.
+    Dbn,
+    /// The exchange's own messages, arbitrated, not decoded.
+    Raw,
+}
+
+/// One output stream: a channel to a multicast group (or a unicast address).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DestinationPlan {
+    /// Unique name.
+    pub name: String,
+    /// Index into [`Plan::channels`]. One destination carries one channel, because the output keeps its session.
+    pub channel: usize,
+    /// Queue to transmit on.
+    pub queue: QueuePlan,
+    /// Destination address and port.
+    pub group: SocketAddrV4,
+    /// Source address of the packets; `None` = the interface's first.
+    pub source: Option<Ipv4Addr>,
+    /// UDP source port.
+    pub source_port: u16,
+    /// VLAN id of the tag to send; 0 = untagged.
+    pub vlan: u16,
+    /// IP time to live.
+    pub ttl: u8,
+    /// Blocks' content.
+    pub format: Format,
+    /// Largest UDP payload, bytes.
+    pub payload_bytes: usize,
+}

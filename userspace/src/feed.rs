@@ -1,0 +1,40 @@
+//! A channel: one sequenced stream, from the datagrams of its lines to messages in order and their records.
+//!
+//! This module knows no socket, no clock, no thread and no log: time comes in as a number, what comes out goes to a
+//! [`BlockSink`].
+#![forbid(unsafe_code)]
+
+/// Index of a channel in the plan.
+pub type ChannelIndex = u16;
+
+/// A session's name, exactly as on the wire.
+pub type Session = [u8; 10];
+
+/// Where a channel puts what it delivers, in sequence order.
+///
+/// The publisher is one; capture replay and the test consumer's reference are others.
+pub trait BlockSink {
+    /// One message: its own bytes, and the DBN records that came of it (possibly none), concatenated.
+    fn block(&mut self, block: &Block<'_>);
+    /// Messages `from..to` will never come: given up.
+    fn lost(&mut self, channel: ChannelIndex, session: &Session, from: u64, to: u64);
+    /// The session is over; `next` is the number after its last message.
+    fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64);
+}
+
+/// One delivered message.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// The channel that delivered it.
+    pub channel: ChannelIndex,
+    /// Session it belongs to.
+    pub session: &'a Session,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// The exchange's message, without framing.
+    pub message: &'a [u8],
+    /// DBN records, concatenated.
+    pub records: &'a [u8],
+    /// Number of records.
+    pub record_count: u8,
+}

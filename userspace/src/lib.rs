@@ -1,0 +1,21 @@
+//! A market-data feed handler: exchange multicast in over AF_XDP, one clean, ordered, normalised stream out.
+//!
+//! The modules stand in the order in which data flows; ARCHITECTURE.md is the map.
+#![deny(unsafe_code)]
+
+pub mod app;
+pub mod config;
+
+pub mod net;
+
+pub mod feed;
+pub mod publish;
+pub mod worker;
+
+pub mod control;
+pub mod recovery;
+pub mod steering;
+
+pub mod clock;
+pub mod latency;
+pub mod metrics;

@@ -1,0 +1,262 @@
+//! Plain counters that one worker owns, and the shared mirror that everybody else reads.
+//!
+//! A worker adds to plain `u64` fields; its housekeeping stores them into a [`SharedCounts`] with relaxed atomics. So
+//! the data path never shares a cache line with a reader, and a reader may see figures up to one housekeeping old.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Defines a struct of `u64` counters with names and help texts for the exporter.
+macro_rules! counter_set {
+    ($(#[$doc:meta])* $set:ident { $($field:ident: $help:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $set { $(#[doc = $help] pub $field: u64,)+ }
+
+        impl $set {
+            /// Name and help text of each counter, in field order.
+            pub const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), $help),)+];
+            /// Number of counters.
+            pub const COUNT: usize = Self::FIELDS.len();
+
+            /// The counters in field order.
+            #[must_use]
+            pub fn values(&self) -> [u64; Self::COUNT] { [$(self.$field,)+] }
+
+            /// The inverse of [`Self::values`].
+            #[must_use]
+            pub fn from_values(values: [u64; Self::COUNT]) -> Self {
+                let [$($field,)+] = values;
+                Self { $($field,)+ }
+            }
+        }
+    };
+}
+
+counter_set! {
+    /// One line (A or B copy of a channel), counted by the arbiter.
+    LineCounts {
+        packets: "Datagrams received on the line",
+        bytes: "UDP payload bytes received on the line",
+        first: "Packets that delivered at least one message that no other line had delivered",
+        duplicate: "Packets whose messages had all been delivered already",
+        overlap: "Packets of which a part had been delivered already",
+        ahead: "Packets that arrived ahead of a gap and were held",
+        heartbeats: "Heartbeats and end-of-session packets",
+        malformed: "Packets that the transport parser rejected",
+        last_seen_ns: "CLOCK_MONOTONIC time of the newest packet, nanoseconds",
+    }
+}
+
+counter_set! {
+    /// One channel (sequenced stream), counted after arbitration.
+    ChannelCounts {
+        packets: "Packets delivered to the decoder",
+        messages: "Messages delivered in sequence",
+        duplicate_messages: "Messages that arrived again and were not delivered",
+        gaps_opened: "Gaps seen (a sequence jumped ahead of the expected one)",
+        gaps_closed: "Gaps filled completely before they were given up",
+        gaps_lost: "Gaps given up, wholly or in part",
+        messages_lost: "Messages declared lost",
+        held_packets: "Packets copied into the hold buffer",
+        hold_evicted: "Held packets dropped because the hold buffer was full",
+        sessions: "Sessions started",
+        records: "DBN records produced",
+        decode_errors: "Messages shorter than their type requires",
+        unknown_types: "Messages of a type that the decoder does not know (skipped)",
+        unknown_orders: "Executions, cancels, deletes and replaces of an order that is not in the store",
+        duplicate_orders: "Adds of an order reference that was live already (replaced)",
+        excess_shares: "Executions or cancels of more shares than the order had left (clamped)",
+        orders_full: "Orders not stored because the order store was full",
+        saturated_sizes: "Quantities too large for a DBN field (saturated)",
+        orders_live: "Orders in the store now",
+        next_sequence: "Next expected sequence number",
+        state: "Channel state: 0 unknown, 1 backfill, 2 live, 3 gap, 4 stale, 5 ended",
+    }
+}
+
+counter_set! {
+    /// One output stream.
+    DestinationCounts {
+        packets: "Packets handed to the transmit port",
+        bytes: "UDP payload bytes handed to the transmit port",
+        blocks: "Message blocks written, empty ones included",
+        records: "DBN records written",
+        heartbeats: "Heartbeats and end-of-session packets written",
+    }
+}
+
+counter_set! {
+    /// One receive or transmit port, with the kernel's own socket statistics beside it.
+    PortCounts {
+        frames: "Frames received or transmitted",
+        batches: "Receive calls that returned at least one frame, or transmit flushes",
+        empty_polls: "Receive calls that returned nothing",
+        kicks: "System calls made to wake the kernel up",
+        kick_errors: "Wake-up calls that failed with an error other than 'try again'",
+        tx_retries: "Flushes that found the transmit ring still busy",
+        kernel_rx_dropped: "XDP_STATISTICS rx_dropped, or SO_RXQ_OVFL: dropped by the kernel for lack of a buffer",
+        kernel_rx_ring_full: "XDP_STATISTICS rx_ring_full",
+        kernel_rx_invalid: "XDP_STATISTICS rx_invalid_descs",
+        kernel_tx_invalid: "XDP_STATISTICS tx_invalid_descs",
+    }
+}
+
+/// Why a packet, a message or an output packet was not passed on. Every drop has exactly one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// The frame carried no metadata of ours and the user-space parser found no UDP datagram in it.
+    NotUdp,
+    /// No configured line takes this group.
+    UnknownGroup,
+    /// The line is known but not subscribed (it was switched off a moment ago).
+    NotSubscribed,
+    /// The descriptor, the metadata or the UDP length pointed outside the frame.
+    BadBounds,
+    /// Payload shorter than the transport header.
+    TruncatedHeader,
+    /// Message blocks end before the count is reached, or a block runs past the payload.
+    TruncatedBlocks,
+    /// Sequence 0 with messages, or a sequence that would overflow.
+    BadSequence,
+    /// A session that was left already.
+    OldSession,
+    /// All messages had been delivered before: the normal fate of the slower line's packets.
+    Duplicate,
+    /// The hold buffer was full and this packet was the farthest ahead.
+    HoldFull,
+    /// The destination is switched off or has no link-layer address.
+    DestinationDown,
+    /// No free frame to build an output packet in.
+    NoFreeFrame,
+    /// The transmit ring or socket buffer stayed full.
+    TxFull,
+    /// The kernel refused to send.
+    TxError,
+}
+
+impl DropReason {
+    /// Every reason, in discriminant order.
+    pub const ALL: [Self; 14] = [
+        Self::NotUdp,
+        Self::UnknownGroup,
+        Self::NotSubscribed,
+        Self::BadBounds,
+        Self::TruncatedHeader,
+        Self::TruncatedBlocks,
+        Self::BadSequence,
+        Self::OldSession,
+        Self::Duplicate,
+        Self::HoldFull,
+        Self::DestinationDown,
+        Self::NoFreeFrame,
+        Self::TxFull,
+        Self::TxError,
+    ];
+
+    /// Number of reasons.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The label used in metrics and reports.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotUdp => "not_udp",
+            Self::UnknownGroup => "unknown_group",
+            Self::NotSubscribed => "not_subscribed",
+            Self::BadBounds => "bad_bounds",
+            Self::TruncatedHeader => "truncated_header",
+            Self::TruncatedBlocks => "truncated_blocks",
+            Self::BadSequence => "bad_sequence",
+            Self::OldSession => "old_session",
+            Self::Duplicate => "duplicate",
+            Self::HoldFull => "hold_full",
+            Self::DestinationDown => "destination_down",
+            Self::NoFreeFrame => "no_free_frame",
+            Self::TxFull => "tx_full",
+            Self::TxError => "tx_error",
+        }
+    }
+
+    /// True for drops that lose nothing: every message of the packet was delivered by another packet.
+    #[must_use]
+    pub const fn is_benign(self) -> bool {
+        matches!(self, Self::Duplicate | Self::NotSubscribed)
+    }
+}
+
+/// Drops by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DropCounts([u64; DropReason::COUNT]);
+
+impl DropCounts {
+    /// Counts one drop.
+    pub fn add(&mut self, reason: DropReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Drops for one reason.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// The counters in the order of [`DropReason::ALL`].
+    #[must_use]
+    pub fn values(&self) -> [u64; DropReason::COUNT] {
+        self.0
+    }
+
+    /// The inverse of [`Self::values`].
+    #[must_use]
+    pub fn from_values(values: [u64; DropReason::COUNT]) -> Self {
+        Self(values)
+    }
+}
+
+/// The mirror of one counter set: stored by its worker, loaded by anybody.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct SharedCounts<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for SharedCounts<N> {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; N])
+    }
+}
+
+impl<const N: usize> SharedCounts<N> {
+    /// Stores all values; only the owning worker may call this.
+    pub fn store(&self, values: &[u64; N]) {
+        for (slot, value) in self.0.iter().zip(values) {
+            slot.store(*value, Relaxed);
+        }
+    }
+
+    /// Loads all values; each is exact, together they may straddle one housekeeping.
+    #[must_use]
+    pub fn load(&self) -> [u64; N] {
+        std::array::from_fn(|i| self.0[i].load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_indexed_by_their_discriminant() {
+        for (i, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i, "{}", reason.label());
+        }
+    }
+
+    #[test]
+    fn counter_sets_round_trip_through_the_shared_mirror() {
+        let counts = LineCounts { packets: 3, last_seen_ns: 9, ..Default::default() };
+        let shared = SharedCounts::default();
+        shared.store(&counts.values());
+        assert_eq!(LineCounts::from_values(shared.load()), counts);
+    }
+}

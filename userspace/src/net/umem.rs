@@ -1,0 +1,7 @@
+//! Frames: who owns them.
+
+/// One frame of the pool; move-only.
+#[derive(Debug)]
+pub struct Frame {
+    _index: u32,
+}

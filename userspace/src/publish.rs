@@ -1,0 +1,2 @@
+//! publish
+#![forbid(unsafe_code)]

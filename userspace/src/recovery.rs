@@ -1,0 +1,2 @@
+//! recovery
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! steering
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The duty cycle.
+#![forbid(unsafe_code)]
+
+pub mod shared;

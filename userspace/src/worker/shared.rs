@@ -1,0 +1,152 @@
+//! What a worker shares: commands in, counters and histograms out.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use crate::latency::StageHistograms;
+use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};
+
+/// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
+pub const COMMAND_QUEUE: usize = 64;
+
+/// What a worker can be told. At most one command is taken per duty cycle.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept (or ignore) the datagrams of a line. `line` is an index into `Plan::lines`.
+    SetLine {
+        /// Index into `Plan::lines`.
+        line: usize,
+        /// Whether its datagrams are used.
+        enabled: bool,
+    },
+    /// Swap the worker's latency histograms for these empty ones; the full ones come back as an [`Event`].
+    SwapLatency(Box<StageHistograms>),
+    /// Leave the loop after flushing what is open.
+    Stop,
+}
+
+/// What a worker reports. The queue is bounded: when it is full the event is counted as dropped, never waited for.
+#[derive(Debug)]
+pub enum Event {
+    /// The histograms that were swapped out, holding everything since the last swap.
+    Latency(Box<StageHistograms>),
+    /// Messages `from..to` of a channel were given up.
+    Lost {
+        /// Index into `Plan::channels`.
+        channel: usize,
+        /// Session name.
+        session: [u8; 10],
+        /// First lost message.
+        from: u64,
+        /// One past the last lost message.
+        to: u64,
+    },
+    /// A channel entered another state (`ChannelCounts::state`).
+    State {
+        /// Index into `Plan::channels`.
+        channel: usize,
+        /// The new state.
+        state: u64,
+    },
+}
+
+/// Counters of one worker as everybody else sees them. Vectors are indexed like the plan; entries of lines, channels
+/// and destinations that belong to another worker stay zero.
+#[derive(Debug, Default)]
+pub struct WorkerShared {
+    /// By line index.
+    pub lines: Vec<SharedCounts<{ LineCounts::COUNT }>>,
+    /// Drops on the way in, by line index; the last entry is for datagrams of no known line.
+    pub line_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
+    /// By channel index.
+    pub channels: Vec<SharedCounts<{ ChannelCounts::COUNT }>>,
+    /// By destination index.
+    pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
+    /// Drops on the way out, by destination index.
+    pub destination_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
+    /// Receive ports, in the order of `WorkerPlan::rx`.
+    pub rx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
+    /// Transmit ports, in the order of `WorkerPlan::tx`.
+    pub tx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
+    /// Duty cycles run.
+    pub cycles: AtomicU64,
+    /// Longest duty cycle since start, nanoseconds.
+    pub longest_cycle_ns: AtomicU64,
+    /// CLOCK_MONOTONIC of the newest housekeeping, nanoseconds: a worker that is alive keeps moving it.
+    pub heartbeat_ns: AtomicU64,
+    /// Events that did not fit into the event queue.
+    pub events_dropped: AtomicU64,
+    /// Free frames at the newest housekeeping.
+    pub frames_free: AtomicU64,
+    /// False once the worker's thread has left its loop.
+    pub running: AtomicBool,
+}
+
+impl WorkerShared {
+    /// Zeroed counters for a plan with so many lines, channels and destinations, and a worker with so many ports.
+    #[must_use]
+    pub fn new(lines: usize, channels: usize, destinations: usize, rx: usize, tx: usize) -> Arc<Self> {
+        fn many<T: Default>(n: usize) -> Vec<T> {
+            std::iter::repeat_with(T::default).take(n).collect()
+        }
+        Arc::new(Self {
+            lines: many(lines),
+            line_drops: many(lines + 1),
+            channels: many(channels),
+            destinations: many(destinations),
+            destination_drops: many(destinations),
+            rx: many(rx),
+            tx: many(tx),
+            ..Self::default()
+        })
+    }
+
+    /// Counters of one channel.
+    #[must_use]
+    pub fn channel(&self, index: usize) -> ChannelCounts {
+        ChannelCounts::from_values(self.channels[index].load())
+    }
+
+    /// Counters of one line.
+    #[must_use]
+    pub fn line(&self, index: usize) -> LineCounts {
+        LineCounts::from_values(self.lines[index].load())
+    }
+
+    /// Drops on the way in of one line (or of no known line, for `index` = number of lines).
+    #[must_use]
+    pub fn drops(&self, index: usize) -> DropCounts {
+        DropCounts::from_values(self.line_drops[index].load())
+    }
+
+    /// Age of the newest housekeeping, nanoseconds.
+    #[must_use]
+    pub fn silence_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.heartbeat_ns.load(Relaxed))
+    }
+}
+
+/// The control side's end of one worker.
+#[derive(Debug)]
+pub struct WorkerLink {
+    /// Index into `Plan::workers`.
+    pub index: usize,
+    /// Commands to the worker.
+    pub commands: Mutex<rtrb::Producer<Command>>,
+    /// Events from the worker.
+    pub events: Mutex<rtrb::Consumer<Event>>,
+    /// Its counters.
+    pub shared: Arc<WorkerShared>,
+}
+
+impl WorkerLink {
+    /// Sends a command; hands it back when the worker has [`COMMAND_QUEUE`] commands waiting already.
+    ///
+    /// # Errors
+    /// The command itself, when the queue is full.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        let mut commands = self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+    }
+}
