@@ -128,6 +128,8 @@ pub enum DropReason {
     HoldFull,
     /// The destination is switched off or has no link-layer address.
     DestinationDown,
+    /// A block larger than the destination's packets; an empty block was sent in its place.
+    Oversized,
     /// No free frame to build an output packet in.
     NoFreeFrame,
     /// The transmit ring or socket buffer stayed full.
@@ -138,7 +140,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -150,6 +152,7 @@ impl DropReason {
         Self::Duplicate,
         Self::HoldFull,
         Self::DestinationDown,
+        Self::Oversized,
         Self::NoFreeFrame,
         Self::TxFull,
         Self::TxError,
@@ -173,6 +176,7 @@ impl DropReason {
             Self::Duplicate => "duplicate",
             Self::HoldFull => "hold_full",
             Self::DestinationDown => "destination_down",
+            Self::Oversized => "oversized",
             Self::NoFreeFrame => "no_free_frame",
             Self::TxFull => "tx_full",
             Self::TxError => "tx_error",
