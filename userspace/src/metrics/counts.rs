@@ -44,6 +44,7 @@ counter_set! {
         ahead: "Packets that arrived ahead of a gap and were held",
         heartbeats: "Heartbeats and end-of-session packets",
         malformed: "Packets that the transport parser rejected",
+        trailing: "Packets with bytes after the last message block (delivered)",
         last_seen_ns: "CLOCK_MONOTONIC time of the newest packet, nanoseconds",
     }
 }
@@ -62,7 +63,7 @@ counter_set! {
         hold_evicted: "Held packets dropped because the hold buffer was full",
         sessions: "Sessions started",
         records: "DBN records produced",
-        decode_errors: "Messages shorter than their type requires",
+        decode_errors: "Messages shorter than their type requires (no record)",
         unknown_types: "Messages of a type that the decoder does not know (skipped)",
         unknown_orders: "Executions, cancels, deletes and replaces of an order that is not in the store",
         duplicate_orders: "Adds of an order reference that was live already (replaced)",
