@@ -4,6 +4,8 @@
 //! Nothing here uses the handler's own crate: what checks must not share the checked code's mistakes.
 
 pub mod day;
+pub mod exchange;
 pub mod itch;
+pub mod line;
 pub mod mold;
 pub mod ranges;
