@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::plan::{Plan, WorkerPlan};
-use crate::control::Desk;
+use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::worker::Worker;
-use crate::worker::shared::Command;
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join, rule, line) →
-/// control plane. Down: rules and programs first, so that nothing more is redirected; then the workers; sockets last.
+/// Up: addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
+/// rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
+/// reads; then the workers; sockets last.
 ///
 /// # Errors
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
@@ -30,45 +30,56 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    // Bound before anything is attached: a taken address must not cost a link reset.
-    let listeners = runtime.block_on(crate::control::bind(&plan))?;
+    // Before anything is attached: a taken address must not cost a link reset.
+    let listeners = Listeners::bind(&plan)?;
     let cookie = cookie();
     let mut edges = build::edges(&plan, cookie)?;
-    let (mut threads, mut links) = (Vec::new(), Vec::new());
+    let mut workers = Vec::new();
+    let mut links = Vec::new();
     let utc_ns = clock::utc_ns();
-    for (index, wanted) in plan.workers.iter().enumerate() {
+    for index in 0..plan.workers.len() {
         let (worker, link) = build::worker(&plan, index, &mut edges, cookie, utc_ns)?;
-        threads.push(spawn(wanted, worker)?);
+        workers.push(worker);
         links.push(link);
     }
-    for (edge, wanted) in edges.iter().zip(&plan.interfaces) {
+    let mut interfaces = Vec::new();
+    for (edge, wanted) in edges.into_iter().zip(&plan.interfaces) {
         info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
+        interfaces.push(InterfaceLink { mode_in_force: edge.mode, steering: edge.steering });
     }
-    let desk = Arc::new(Desk::new(Arc::clone(&plan), edges, links));
-    let started = start_lines(&desk).and_then(|()| {
-        info!(name = %plan.name, "running");
-        runtime.block_on(crate::control::serve(Arc::clone(&desk), listeners, shutdown_signal()))
-    });
-    desk.shut_down();
-    for thread in threads {
-        if thread.join().is_err() {
-            warn!("a worker panicked");
+    let desk = Desk::new(Arc::clone(&plan), interfaces, links);
+    let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker));
+    let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
+    let outcome = match desk.start_lines() {
+        Ok(_) => {
+            info!(name = %plan.name, "running");
+            let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
+            runtime.block_on(serving).map_err(anyhow::Error::from)
         }
-    }
+        Err(error) => Err(error.into()),
+    };
+    desk.detach();
+    stop(&desk, threads);
     info!("stopped");
-    started
+    outcome
 }
 
-/// Subscribes the lines that the configuration wants subscribed from the start.
-fn start_lines(desk: &Desk) -> anyhow::Result<()> {
-    for (index, line) in desk.plan().lines.iter().enumerate().filter(|(_, line)| line.subscribed) {
-        desk.subscribe(index).with_context(|| format!("cannot subscribe line {} ({})", line.name, line.group))?;
+/// Stops and joins the workers. Their sockets close here, after the programs were detached.
+fn stop(desk: &Desk, threads: Vec<JoinHandle<Worker>>) {
+    if let Err(stuck) = desk.stop_workers() {
+        // The process ends anyway, and with it the threads; but an operator should know.
+        error!(workers = stuck.join(", "), "take no commands and are abandoned");
+        return;
     }
-    Ok(())
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a worker panicked");
+        }
+    }
 }
 
 fn spawn(wanted: &WorkerPlan, worker: Worker) -> anyhow::Result<JoinHandle<Worker>> {
-    let core = wanted.core.map(|core| core_affinity::CoreId { id: core });
+    let core = wanted.core.map(|id| core_affinity::CoreId { id });
     let name = wanted.name.clone();
     std::thread::Builder::new()
         .name(name.clone())
@@ -98,14 +109,5 @@ async fn shutdown_signal() {
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM"),
         _ = interrupt.recv() => info!("SIGINT"),
-    }
-}
-
-/// Tells every worker to stop; a full command queue is retried until the worker has taken one.
-pub(crate) fn stop_workers(links: &[crate::worker::shared::WorkerLink]) {
-    for link in links {
-        while link.send(Command::Stop).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
     }
 }

@@ -12,7 +12,7 @@ use crate::app::build;
 use crate::config::plan::Plan;
 use crate::feed::{Channel, ChannelError, LineRole};
 use crate::metrics::DropReason;
-use crate::net::capture::{Capture, CaptureError};
+use crate::net::capture::{CaptureError, CaptureReader};
 use crate::net::{BATCH, LineIndex};
 use tally::Tally;
 use xdp_ebpf::{GroupKey, headers};
@@ -66,21 +66,21 @@ pub fn replay(plan: &Plan, files: &[PathBuf]) -> Result<Report, ReplayError> {
 
 /// One file, with its next packet read ahead.
 struct Source {
-    capture: Capture,
+    capture: CaptureReader,
     next_ns: Option<u64>,
     frame: Vec<u8>,
 }
 
 impl Source {
     fn open(path: PathBuf) -> Result<Self, CaptureError> {
-        let mut source = Self { capture: Capture::open(&path)?, next_ns: None, frame: Vec::new() };
+        let mut source = Self { capture: CaptureReader::open(&path)?, next_ns: None, frame: Vec::new() };
         source.advance()?;
         Ok(source)
     }
 
     fn advance(&mut self) -> Result<(), CaptureError> {
         self.next_ns = None;
-        if let Some(packet) = self.capture.next_packet()? {
+        if let Some(packet) = self.capture.next_frame()? {
             self.next_ns = Some(packet.utc_ns);
             self.frame.clear();
             self.frame.extend_from_slice(packet.frame);

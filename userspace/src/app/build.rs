@@ -5,8 +5,8 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use crate::config::plan::{DestinationPlan, Mode, Plan, QueuePlan};
-use crate::config::{ConfigError, midnights};
-use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole};
+use crate::config::{TimeZoneError, midnights};
+use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::headers::Header;
 use crate::net::interface::{Interface, InterfaceError};
 use crate::net::socket::{SocketError, SocketLine, SocketRx, SocketTx};
@@ -52,9 +52,9 @@ pub enum BuildError {
         /// What went wrong.
         source: ChannelError,
     },
-    /// The time zone is unknown.
+    /// The time zone is unknown, or the clock is far out.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    TimeZone(#[from] TimeZoneError),
 }
 
 /// Settings of one channel; `utc_ns` is a time near which its session days lie.
@@ -74,7 +74,7 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
         hold_packets: channel.hold_packets,
         max_orders: channel.max_orders,
         start: channel.start,
-        midnights: midnights(&channel.time_zone, utc_ns)?,
+        midnights: Midnights::new(midnights(&channel.time_zone, utc_ns)?),
     })
 }
 

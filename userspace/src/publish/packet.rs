@@ -2,17 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::feed::Session;
+use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES};
 use crate::net::PAYLOAD_OFFSET;
 use crate::net::umem::{Frame, Frames};
-
-/// Bytes of the MoldUDP64 downstream header: session, sequence, count (MoldUDP64 1.00, "Downstream Packet").
-pub const HEADER_BYTES: usize = 20;
-
-/// Bytes of a block's length field.
-pub const LENGTH_BYTES: usize = 2;
-
-/// `count` of an end-of-session packet.
-pub const END_OF_SESSION: u16 = 0xFFFF;
 
 /// A packet that still takes blocks. Closing it yields the frame and the payload length.
 #[derive(Debug)]
@@ -43,7 +35,7 @@ impl OpenPacket {
     /// The count stays below [`END_OF_SESSION`] by itself: 65,535 blocks take more bytes than a datagram has.
     #[must_use]
     pub fn has_room(&self, body_bytes: usize, payload_bytes: usize) -> bool {
-        self.len + LENGTH_BYTES + body_bytes <= payload_bytes
+        self.len + BLOCK_HEADER_BYTES + body_bytes <= payload_bytes
     }
 
     /// Appends one block. The caller has checked [`Self::has_room`].
@@ -51,9 +43,9 @@ impl OpenPacket {
         let at = PAYLOAD_OFFSET + self.len;
         let buffer = frames.buffer_mut(&mut self.frame);
         let length = u16::try_from(body.len()).expect("a block fits into a datagram");
-        buffer[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-        buffer[at + LENGTH_BYTES..at + LENGTH_BYTES + body.len()].copy_from_slice(body);
-        self.len += LENGTH_BYTES + body.len();
+        buffer[at..at + BLOCK_HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
+        buffer[at + BLOCK_HEADER_BYTES..at + BLOCK_HEADER_BYTES + body.len()].copy_from_slice(body);
+        self.len += BLOCK_HEADER_BYTES + body.len();
         self.count += 1;
         self.has_content |= !body.is_empty();
     }
@@ -81,9 +73,7 @@ impl OpenPacket {
 /// Writes a header alone: a heartbeat (`count` 0) or an end of session; `next` is the next message number.
 #[must_use]
 pub fn write_header(mut frame: Frame, session: &Session, next: u64, count: u16, frames: &Frames) -> Frame {
-    let header = &mut frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + HEADER_BYTES];
-    header[..10].copy_from_slice(session);
-    header[10..18].copy_from_slice(&next.to_be_bytes());
-    header[18..].copy_from_slice(&count.to_be_bytes());
+    let header = frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..].first_chunk_mut();
+    moldudp64::write_header(header.expect("a frame holds a header"), session, next, count);
     frame
 }

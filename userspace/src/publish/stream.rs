@@ -1,8 +1,9 @@
 //! One output stream: a channel on its way to one destination.
 #![forbid(unsafe_code)]
 
-use super::packet::{END_OF_SESSION, HEADER_BYTES, LENGTH_BYTES, OpenPacket, write_header};
+use super::packet::{OpenPacket, write_header};
 use crate::config::plan::Format;
+use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
 use crate::net::TxPort;
@@ -95,7 +96,7 @@ impl Stream {
             Format::Dbn => block.records,
             Format::Raw => block.message,
         };
-        if HEADER_BYTES + LENGTH_BYTES + body.len() > self.settings.payload_bytes {
+        if HEADER_BYTES + BLOCK_HEADER_BYTES + body.len() > self.settings.payload_bytes {
             // The number must still be consumed, or the consumer would take it for a gap of the exchange.
             self.drops.add(DropReason::Oversized);
             body = &[];
@@ -155,7 +156,7 @@ impl Stream {
             self.send_open(frames, ports);
         } else if let Some(Position { session, next, ends_left }) = self.position {
             match ends_left {
-                None => self.send_header(&session, next, 0, frames, ports),
+                None => self.send_header(&session, next, HEARTBEAT, frames, ports),
                 Some(0) => {}
                 Some(left) => {
                     self.position = Some(Position { session, next, ends_left: Some(left - 1) });

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::books::Books;
-use crate::feed::transport::moldudp64;
+use crate::config::plan::TransportKind;
+use crate::feed::transport::PacketHeader;
 use crate::feed::{Block, BlockSink, ChannelIndex, Session};
 
 /// Counts of one line, before arbitration.
@@ -18,13 +19,13 @@ pub(super) struct LineTally {
 
 impl LineTally {
     /// Counts a packet by its header alone; the channel counts what is malformed.
-    pub(super) fn packet(&mut self, payload: &[u8]) {
-        let Ok(header) = moldudp64::parse(payload) else { return };
+    pub(super) fn packet(&mut self, transport: TransportKind, payload: &[u8]) {
+        let Ok(header) = PacketHeader::parse(transport, payload) else { return };
         if header.count == 0 {
             return;
         }
         self.messages += u64::from(header.count);
-        let last = header.sequence + u64::from(header.count) - 1;
+        let last = header.end() - 1;
         self.first_sequence = Some(self.first_sequence.map_or(header.sequence, |first| first.min(header.sequence)));
         self.last_sequence = Some(self.last_sequence.map_or(last, |newest| newest.max(last)));
     }
