@@ -87,6 +87,15 @@ struct Line {
     drops: DropCounts,
 }
 
+impl Line {
+    /// Counts a held packet of the line that turned out to be a duplicate.
+    fn discard(&mut self, held: &Held, counts: &mut ChannelCounts) {
+        self.counts.duplicate += 1;
+        self.drops.add(DropReason::Duplicate);
+        counts.duplicate_messages += held.end - held.sequence;
+    }
+}
+
 /// One sequenced stream, arbitrated and decoded. Allocates in [`Channel::new`] and never again.
 #[derive(Debug)]
 pub struct Channel {
@@ -241,7 +250,10 @@ impl Channel {
     ) -> Result<(), DropReason> {
         self.arbiter.ahead(header.sequence, header.end(), received_ns);
         let packet = Held { sequence: header.sequence, end: header.end(), received_ns, role, slot: 0 };
-        match self.hold.insert(packet, payload) {
+        let (lines, counts) = (&mut self.lines, &mut self.counts);
+        let outcome =
+            self.hold.insert(packet, payload, |covered| lines[covered.role as usize].discard(covered, counts));
+        match outcome {
             Insert::Held => {}
             Insert::Duplicate => return self.drop_duplicate(role, header),
             Insert::Full => {
@@ -282,10 +294,7 @@ impl Channel {
     fn drain(&mut self) {
         while let Some(held) = self.hold.take(self.arbiter.expected()) {
             if held.end <= self.arbiter.expected() {
-                let line = &mut self.lines[held.role as usize];
-                line.counts.duplicate += 1;
-                line.drops.add(DropReason::Duplicate);
-                self.counts.duplicate_messages += held.end - held.sequence;
+                self.lines[held.role as usize].discard(&held, &mut self.counts);
                 self.hold.release(held.slot);
             } else {
                 self.queue_packet(Source::Held(held.slot), held.role, held.sequence, held.end, held.received_ns);

@@ -67,8 +67,8 @@ impl Hold {
         }
     }
 
-    /// Copies a packet that holds messages `sequence..end`.
-    pub fn insert(&mut self, mut packet: Held, payload: &[u8]) -> Insert {
+    /// Copies a packet that holds messages `sequence..end`. `covered` is told of held packets that it makes superfluous.
+    pub fn insert(&mut self, mut packet: Held, payload: &[u8], mut covered: impl FnMut(&Held)) -> Insert {
         let at = self.packets.partition_point(|held| held.sequence < packet.sequence);
         if self.covers(at, &packet) {
             return Insert::Duplicate;
@@ -76,10 +76,10 @@ impl Hold {
         if payload.len() > SLOT_BYTES {
             return Insert::Full;
         }
-        // Whatever the new packet covers is not needed any more.
         while self.packets.get(at).is_some_and(|held| held.end <= packet.end) {
-            let covered = self.packets.remove(at).expect("just seen");
-            self.free.push(covered.slot);
+            let held = self.packets.remove(at).expect("just seen");
+            self.free.push(held.slot);
+            covered(&held);
         }
         let mut outcome = Insert::Held;
         if self.packets.len() >= self.capacity {
@@ -158,17 +158,17 @@ mod tests {
 
     fn insert(hold: &mut Hold, sequence: u64, end: u64) -> Insert {
         let packet = Held { sequence, end, received_ns: 0, role: LineRole::A, slot: 0 };
-        hold.insert(packet, &sequence.to_be_bytes())
+        hold.insert(packet, &sequence.to_be_bytes(), |_| {})
     }
 
     fn drain(hold: &mut Hold) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| hold.take(u64::MAX))
-            .map(|held| {
-                assert_eq!(hold.payload(held.slot), held.sequence.to_be_bytes());
-                hold.release(held.slot);
-                (held.sequence, held.end)
-            })
-            .collect()
+        let mut taken = Vec::new();
+        while let Some(held) = hold.take(u64::MAX) {
+            assert_eq!(hold.payload(held.slot), held.sequence.to_be_bytes());
+            hold.release(held.slot);
+            taken.push((held.sequence, held.end));
+        }
+        taken
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         assert!(matches!(insert(&mut hold, 40, 41), Insert::Evicted(Held { sequence: 50, .. })));
         assert_eq!(drain(&mut hold), [(30, 31), (40, 41)]);
         let packet = Held { sequence: 1, end: 2, received_ns: 0, role: LineRole::A, slot: 0 };
-        assert!(matches!(hold.insert(packet, &[0; SLOT_BYTES + 1]), Insert::Full));
+        assert!(matches!(hold.insert(packet, &[0; SLOT_BYTES + 1], |_| {}), Insert::Full));
         assert_eq!(hold.free.len(), 2);
     }
 
