@@ -1,21 +1,34 @@
 //! How packets come and go: ports that receive datagrams into frames and transmit frames to destinations.
 //!
-//! Every port kind uses the same move-only [`Frame`](umem::Frame)s from the worker's one [`Frames`](umem::Frames) pool,
-//! so that the worker is the same over AF_XDP, kernel sockets and memory. This module knows no protocol above UDP.
-#![forbid(unsafe_code)]
+//! Every port kind uses the same move-only [`Frame`]s from the worker's one [`Frames`] pool, so that the worker is the
+//! same over AF_XDP, kernel sockets and memory. This module knows no protocol above UDP.
+//!
+//! No port allocates after it was made, and none fails on the data path: what cannot be used is freed and counted.
+#![deny(unsafe_code)] // `forbid` would reach into umem, xsk and socket, which need it
 
 use arrayvec::ArrayVec;
 
 pub mod capture;
+mod classify;
+pub mod headers;
+pub mod interface;
 pub mod memory;
 pub mod socket;
 pub mod umem;
 pub mod xsk;
 
-use umem::Frame;
+use crate::metrics::{DropCounts, DropReason, PortCounts};
+
+pub use classify::Rules;
+pub use headers::Header;
+pub use umem::{Frame, Frames};
 
 /// Most datagrams that one receive call returns.
 pub const BATCH: usize = 64;
+
+/// Where in [`Frames::buffer_mut`] a UDP payload is built: in front of it is room for the headers, and it is just where
+/// the payload of a received datagram without VLAN tag and IP options lies.
+pub const PAYLOAD_OFFSET: usize = 106;
 
 /// Index of a line in the plan; the same number is in the BPF rule and in [`xdp_ebpf::FrameMeta::line`].
 pub type LineIndex = u16;
@@ -31,7 +44,7 @@ pub struct Received {
     pub payload_len: u16,
     /// The line whose group it was sent to.
     pub line: LineIndex,
-    /// CLOCK_MONOTONIC of its arrival (XDP entry, or the receive call for kernel sockets), nanoseconds.
+    /// CLOCK_MONOTONIC of its arrival (XDP entry, or the kernel's receive stamp for sockets), nanoseconds.
     pub received_ns: u64,
 }
 
@@ -47,4 +60,157 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// CLOCK_MONOTONIC of its arrival, nanoseconds.
     pub received_ns: u64,
+}
+
+/// Does the same for every kind of port.
+macro_rules! each_port {
+    ($port:expr, $kind:ident, $inner:ident => $call:expr) => {
+        match $port {
+            $kind::Xsk($inner) => $call,
+            $kind::Socket($inner) => $call,
+            $kind::Memory($inner) => $call,
+        }
+    };
+}
+
+/// A source of datagrams.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a worker has a handful, made at start and never moved")]
+pub enum RxPort {
+    /// An AF_XDP socket.
+    Xsk(xsk::XskRx),
+    /// Kernel sockets.
+    Socket(socket::SocketRx),
+    /// Datagrams injected by a test, a bench or a replay.
+    Memory(memory::MemoryRx),
+}
+
+impl RxPort {
+    /// Appends what has arrived, as far as `batch` has room. Frames that hold nothing usable are freed and counted.
+    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+        each_port!(self, RxPort, port => port.receive(frames, batch));
+    }
+
+    /// Gives the port free frames to receive into. Called once per duty cycle.
+    pub fn refill(&mut self, frames: &mut Frames) {
+        each_port!(self, RxPort, port => port.refill(frames));
+    }
+
+    /// Switches a line on or off where that is the port's own doing: kernel sockets join and leave. AF_XDP ports are
+    /// steered from outside, memory ports have nothing to switch. Rare; may make a system call.
+    ///
+    /// # Errors
+    /// What the kernel said to the join.
+    pub fn set_line(&mut self, line: LineIndex, enabled: bool) -> std::io::Result<()> {
+        match self {
+            Self::Socket(port) => port.set_line(line, enabled),
+            Self::Xsk(_) | Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// The port's counters.
+    #[must_use]
+    pub fn counts(&self) -> &PortCounts {
+        each_port!(self, RxPort, port => port.counts())
+    }
+
+    /// Frames that were freed instead of returned, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
+        each_port!(self, RxPort, port => port.drops())
+    }
+
+    /// Frames lent to the port: in the fill and RX rings, in the kernel's hands, or waiting inside the port.
+    #[must_use]
+    pub fn frames_held(&self) -> usize {
+        each_port!(self, RxPort, port => port.frames_held())
+    }
+
+    /// Reads the kernel's own counters into [`Self::counts`]. A system call or two: for housekeeping, not for each cycle.
+    pub fn update_kernel_counts(&mut self) {
+        each_port!(self, RxPort, port => port.update_kernel_counts());
+    }
+}
+
+/// A way out.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a worker has a handful, made at start and never moved")]
+pub enum TxPort {
+    /// An AF_XDP socket.
+    Xsk(xsk::XskTx),
+    /// Kernel sockets.
+    Socket(socket::SocketTx),
+    /// Kept in memory for a test or a bench.
+    Memory(memory::MemoryTx),
+}
+
+impl TxPort {
+    /// Registers a destination before the worker starts; the answer is its number in [`Self::send`].
+    ///
+    /// # Errors
+    /// Kernel sockets: the socket could not be made or bound. The other kinds never fail.
+    pub fn add_destination(&mut self, header: Header) -> Result<usize, socket::SocketError> {
+        match self {
+            Self::Xsk(port) => Ok(port.add_destination(&header)),
+            Self::Socket(port) => port.add_destination(header),
+            Self::Memory(port) => Ok(port.add_destination()),
+        }
+    }
+
+    /// Queues a packet whose payload was built at [`PAYLOAD_OFFSET`]. It leaves with [`Self::flush`] at the latest.
+    ///
+    /// # Errors
+    /// Why it was dropped; the frame was freed and the drop counted.
+    pub fn send(
+        &mut self,
+        frames: &mut Frames,
+        frame: Frame,
+        payload_bytes: usize,
+        destination: usize,
+    ) -> Result<(), DropReason> {
+        each_port!(self, TxPort, port => port.send(frames, frame, payload_bytes, destination))
+    }
+
+    /// Queues a received datagram, moved out in its own frame with its headers rewritten. The payload is not copied unless
+    /// the headers in front of it are not of the length that the destination needs.
+    ///
+    /// # Errors
+    /// Why it was dropped; the frame was freed and the drop counted.
+    pub fn forward(&mut self, frames: &mut Frames, received: Received, destination: usize) -> Result<(), DropReason> {
+        each_port!(self, TxPort, port => port.forward(frames, received, destination))
+    }
+
+    /// Submits what is queued and sees that the kernel sends it: a bounded number of system calls. What it does not take
+    /// stays queued for the next flush (AF_XDP) or is dropped and counted (kernel sockets).
+    pub fn flush(&mut self, frames: &mut Frames) {
+        each_port!(self, TxPort, port => port.flush(frames));
+    }
+
+    /// Takes frames back that were sent.
+    pub fn reclaim(&mut self, frames: &mut Frames) {
+        each_port!(self, TxPort, port => port.reclaim(frames));
+    }
+
+    /// The port's counters.
+    #[must_use]
+    pub fn counts(&self) -> &PortCounts {
+        each_port!(self, TxPort, port => port.counts())
+    }
+
+    /// Packets that were not sent, by reason.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
+        each_port!(self, TxPort, port => port.drops())
+    }
+
+    /// Frames lent to the port: queued, in the TX and completion rings, or in the kernel's hands.
+    #[must_use]
+    pub fn frames_held(&self) -> usize {
+        each_port!(self, TxPort, port => port.frames_held())
+    }
+
+    /// Reads the kernel's own counters into [`Self::counts`]. A system call: for housekeeping, not for each cycle.
+    pub fn update_kernel_counts(&mut self) {
+        each_port!(self, TxPort, port => port.update_kernel_counts());
+    }
 }

@@ -1,7 +1,455 @@
-//! Frames: who owns them.
+//! Frames: fixed-size pieces of memory that packets live in, and who owns each of them.
+//!
+//! # The four rings
+//!
+//! An AF_XDP socket exchanges frames with the kernel over four rings of descriptors in shared memory:
+//!
+//! | ring       | direction     | an entry says                              | our side           |
+//! |------------|---------------|--------------------------------------------|--------------------|
+//! | fill       | we → kernel   | "receive into this frame"                  | producer, `XskRx`  |
+//! | RX         | kernel → we   | "a packet of this length is in this frame" | consumer, `XskRx`  |
+//! | TX         | we → kernel   | "send these bytes of this frame"           | producer, `XskTx`  |
+//! | completion | kernel → we   | "this frame was sent"                      | consumer, `XskTx`  |
+//!
+//! # Who owns a frame
+//!
+//! ```text
+//!            alloc             refill                 kernel receives
+//!   ┌─ free ───────► user ───────────► fill ring ─────────────────────► RX ring ─┐
+//!   │    ▲            │ ▲                                                        │ receive
+//!   │    └────────────┘ └────────────────────────────────────────────────────────┘
+//!   │      free       │
+//!   │                 │ send, forward           kernel sends
+//!   │                 └──────────────► TX ring ─────────────► completion ring ─┐
+//!   └──────────────────────────────────────────────────────────────────────────┘ reclaim
+//! ```
+//!
+//! - *free*: on the pool's stack; nobody reads or writes it.
+//! - *user*: a [`Frame`] exists. There is exactly one per index, and it cannot be copied: whoever holds it owns the bytes.
+//! - *fill, RX*: lent to a receive port. The kernel may write to it at any moment; no [`Frame`] exists, so no safe code
+//!   can reach the bytes.
+//! - *TX, completion*: lent to a transmit port. The kernel may read it; the same holds.
+//!
+//! Kernel sockets and memory ports keep to the same rules: what a port has queued counts as lent to it.
+//!
+//! # The conservation law
+//!
+//! `fill + rx + tx + completion + free + held = frame_count`, at every moment. A receive port knows `fill + rx` and a
+//! transmit port `tx + completion` (`frames_held()` of the port, which includes what waits inside the port itself); what
+//! code outside holds as [`Frame`] or `Received` is *held*. [`Frames::custody`] counts the same from the other side, by
+//! each frame's own owner mark. A dropped [`Frame`] is a leak and shows up as a sum that is short.
+//!
+//! # Layout of one frame
+//!
+//! ```text
+//! 0            256 = BUFFER_START        316        320 = HOME       362 = BUFFER_START + PAYLOAD_OFFSET      frame_bytes
+//! │ XDP headroom │ … FrameMeta (16 bytes) before the data │ received packet, or the headers we write │ payload … │
+//! ```
+//!
+//! The kernel puts a received packet at HOME (64 bytes of UMEM headroom behind its own 256). A packet that we build has
+//! its payload where the payload of a plain received packet lies, so its headers begin at HOME (42 bytes: Ethernet, IPv4,
+//! UDP) or 4 bytes before (with a VLAN tag). `xsk-rs` has no way to make a descriptor from an address, but a UMEM of the
+//! same dimensions with another headroom makes descriptors with other offsets. So two UMEMs are made at start for their
+//! descriptors alone, and dropped.
+#![allow(unsafe_code)]
 
-/// One frame of the pool; move-only.
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use xdp_ebpf::FrameMeta;
+use xsk_rs::umem::Umem;
+use xsk_rs::umem::frame::FrameDesc;
+
+use super::headers::{HEADER_BYTES, TAG_BYTES};
+use super::{PAYLOAD_OFFSET, Received};
+use create::{check_size, create_umem};
+
+mod create;
+#[cfg(test)]
+mod tests;
+
+pub use create::FramesError;
+
+/// Offset within a frame at which [`Frames::buffer_mut`] begins: behind the headroom that the kernel keeps for XDP.
+pub const BUFFER_START: usize = 256;
+
+/// UMEM headroom: puts the received packet at [`HOME`], with its metadata inside the part of the frame that we can read.
+const HEADROOM: usize = 64;
+
+/// Offset within a frame at which the kernel puts a received packet.
+pub const HOME: usize = BUFFER_START + HEADROOM;
+
+/// Offset within a frame of the first byte of a packet that we build with a VLAN tag.
+const TAGGED_HOME: usize = HOME - TAG_BYTES;
+
+const META_BYTES: usize = size_of::<FrameMeta>();
+
+const _: () = {
+    assert!(HOME + HEADER_BYTES == BUFFER_START + PAYLOAD_OFFSET);
+    assert!(HEADROOM >= META_BYTES + TAG_BYTES);
+};
+
+/// One frame of a pool. Move-only: whoever has it owns its bytes. It must end in [`Frames::free`] or in a port.
 #[derive(Debug)]
+#[must_use = "a dropped frame is lost to its pool"]
 pub struct Frame {
-    _index: u32,
+    index: u32,
+    /// The pool that it belongs to, so that a frame of another worker cannot alias one of ours.
+    pool: u32,
+}
+
+/// In whose hands a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Free,
+    /// A [`Frame`] exists.
+    User,
+    /// A receive port: fill or RX ring.
+    Rx,
+    /// A transmit port: TX or completion ring.
+    Tx,
+}
+
+/// Frames by owner; see [`Frames::custody`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Custody {
+    /// On the pool's stack.
+    pub free: usize,
+    /// Held as [`Frame`] by code outside ports.
+    pub user: usize,
+    /// Lent to receive ports.
+    pub rx: usize,
+    /// Lent to transmit ports.
+    pub tx: usize,
+}
+
+impl Custody {
+    /// All frames.
+    #[must_use]
+    pub fn sum(&self) -> usize {
+        self.free + self.user + self.rx + self.tx
+    }
+}
+
+/// Where the packet lies within its frame.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    start: u16,
+    len: u16,
+    owner: Owner,
+}
+
+enum Memory {
+    /// Each frame from [`BUFFER_START`] on; apart, so that a pointer into one is not touched by access to another.
+    Heap(Box<[Box<[u8]>]>),
+    Umem(UmemMemory),
+}
+
+struct UmemMemory {
+    umem: Umem,
+    /// Descriptors of the whole frame from [`BUFFER_START`] on.
+    views: Vec<FrameDesc>,
+    /// Descriptors that begin at [`HOME`].
+    homes: Vec<FrameDesc>,
+    /// Descriptors that begin at [`TAGGED_HOME`].
+    tagged: Vec<FrameDesc>,
+    ring_entries: u32,
+}
+
+/// A worker's pool of frames, in a UMEM or in plain memory. Allocates when it is made and never again.
+pub struct Frames {
+    memory: Memory,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    frame_bytes: usize,
+    pool: u32,
+}
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frames")
+            .field("frame_count", &self.slots.len())
+            .field("frame_bytes", &self.frame_bytes)
+            .field("free", &self.free.len())
+            .field("umem", &matches!(self.memory, Memory::Umem(_)))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Frames {
+    /// A pool in plain memory, for kernel sockets, memory ports and tests.
+    ///
+    /// # Panics
+    /// If a frame has no room for a payload, or its size does not fit 16 bits.
+    #[must_use]
+    pub fn heap(frame_count: u32, frame_bytes: u32) -> Self {
+        let bytes = frame_bytes as usize;
+        assert!(bytes > BUFFER_START + PAYLOAD_OFFSET && bytes <= usize::from(u16::MAX), "frame_bytes {bytes}");
+        let memory = (0..frame_count).map(|_| vec![0; bytes - BUFFER_START].into_boxed_slice()).collect();
+        Self::with_memory(Memory::Heap(memory), frame_count, bytes)
+    }
+
+    /// A pool in a UMEM: `frame_bytes` of 2048 or 4096, fill and completion rings of `ring_entries`.
+    ///
+    /// # Errors
+    /// A size that is not legal, or a UMEM that the kernel does not give (privileges, locked-memory limit, huge pages).
+    pub fn umem(frame_count: u32, frame_bytes: u32, ring_entries: u32, huge_pages: bool) -> Result<Self, FramesError> {
+        check_size("frame_count", frame_count, 64..=1 << 24, "64 to 16777216")?;
+        check_size("frame_bytes", frame_bytes, 2048..=4096, "2048 or 4096")?;
+        check_size("ring_entries", ring_entries, 64..=1 << 16, "64 to 65536")?;
+        let create = |headroom: usize, huge_pages: bool| {
+            create_umem(frame_count, frame_bytes, ring_entries, headroom, huge_pages)
+        };
+        let (_, mut views) = create(0, false)?;
+        let (_, tagged) = create(TAGGED_HOME - BUFFER_START, false)?;
+        let (umem, homes) = create(HEADROOM, huge_pages)?;
+        for view in &mut views {
+            // SAFETY: the descriptor lies within `umem`, which has the same frame count and size as the one that made it;
+            // no frame has been given to the kernel yet. Only the descriptor's length is changed, to the frame's end.
+            unsafe { umem.data_mut(view) }.cursor().set_pos(usize::MAX);
+        }
+        let memory = Memory::Umem(UmemMemory { umem, views, homes, tagged, ring_entries });
+        Ok(Self::with_memory(memory, frame_count, frame_bytes as usize))
+    }
+
+    fn with_memory(memory: Memory, frame_count: u32, frame_bytes: usize) -> Self {
+        static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
+        Self {
+            memory,
+            slots: vec![Slot { start: HOME as u16, len: 0, owner: Owner::Free }; frame_count as usize],
+            // Popped from the end: the frame that was freed last is used first, while it is warm.
+            free: (0..frame_count).rev().collect(),
+            frame_bytes,
+            pool: NEXT_POOL.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// Takes a free frame; `None` if there is none.
+    #[must_use]
+    pub fn alloc(&mut self) -> Option<Frame> {
+        let index = self.free.pop()?;
+        self.slots[index as usize] = Slot { start: HOME as u16, len: 0, owner: Owner::User };
+        Some(Frame { index, pool: self.pool })
+    }
+
+    /// Gives a frame back.
+    pub fn free(&mut self, frame: Frame) {
+        let index = self.index(&frame);
+        self.slots[index].owner = Owner::Free;
+        self.free.push(frame.index);
+    }
+
+    /// The packet in the frame: what was received, or what was last built. Empty for a fresh frame.
+    #[must_use]
+    pub fn data(&self, frame: &Frame) -> &[u8] {
+        let index = self.index(frame);
+        let Slot { start, len, .. } = self.slots[index];
+        let start = usize::from(start) - BUFFER_START;
+        &self.whole(index)[start..start + usize::from(len)]
+    }
+
+    /// The UDP payload of a received datagram.
+    #[must_use]
+    pub fn payload(&self, received: &Received) -> &[u8] {
+        let start = usize::from(received.payload_offset);
+        &self.data(&received.frame)[start..start + usize::from(received.payload_len)]
+    }
+
+    /// The whole frame behind the kernel's headroom. A UDP payload is built at [`PAYLOAD_OFFSET`] of it.
+    #[must_use]
+    pub fn buffer_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        let index = self.index(frame);
+        self.whole_mut(index)
+    }
+
+    /// Free frames.
+    #[must_use]
+    pub fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// All frames.
+    #[must_use]
+    pub fn frame_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of one frame.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Bytes of UDP payload that can be built in a frame.
+    #[must_use]
+    pub fn payload_capacity(&self) -> usize {
+        self.frame_bytes - BUFFER_START - PAYLOAD_OFFSET
+    }
+
+    /// Frames that receive ports leave for building output packets, however much they would like to have.
+    #[must_use]
+    pub(super) fn reserve(&self) -> usize {
+        (self.slots.len() / 4).min(2 * super::BATCH)
+    }
+
+    /// Counts the frames by their own owner marks: the other side of the conservation law. Walks all frames.
+    #[must_use]
+    pub fn custody(&self) -> Custody {
+        let mut custody = Custody::default();
+        for slot in &self.slots {
+            match slot.owner {
+                Owner::Free => custody.free += 1,
+                Owner::User => custody.user += 1,
+                Owner::Rx => custody.rx += 1,
+                Owner::Tx => custody.tx += 1,
+            }
+        }
+        custody
+    }
+
+    /// Asserts the conservation law: `free + held by ports + held outside = frame_count`, and that the owner marks agree.
+    ///
+    /// `rx_held` and `tx_held` are the sums of `frames_held()` over the ports, `user_held` what the caller knows of.
+    ///
+    /// # Panics
+    /// If a frame was lost or doubled: a bug of ours.
+    pub fn assert_conserved(&self, rx_held: usize, tx_held: usize, user_held: usize) {
+        let said = Custody { free: self.free.len(), user: user_held, rx: rx_held, tx: tx_held };
+        assert_eq!(said, self.custody(), "frames by ports' counts against frames by owner marks");
+        assert_eq!(said.sum(), self.slots.len(), "frames lost or doubled: {said:?}");
+    }
+
+    /// The UMEM and the size of its rings; `None` for a pool in plain memory.
+    pub(super) fn umem_and_ring_entries(&self) -> Option<(&Umem, u32)> {
+        match &self.memory {
+            Memory::Heap(_) => None,
+            Memory::Umem(memory) => Some((&memory.umem, memory.ring_entries)),
+        }
+    }
+
+    /// Hands a frame over to a port. From here on only the index stands for it, until [`Self::take_back`].
+    pub(super) fn lend(&mut self, frame: Frame, to: Owner) -> u32 {
+        let index = self.index(&frame);
+        self.slots[index].owner = to;
+        frame.index
+    }
+
+    /// Marks a frame that a port keeps as a [`Frame`] as lent to it, or as handed over again.
+    pub(super) fn assign(&mut self, frame: &Frame, to: Owner) {
+        let index = self.index(frame);
+        self.slots[index].owner = to;
+    }
+
+    /// Takes back a frame that was lent to `from`. `None` if the index is not one of a frame lent so: such an index came
+    /// from a ring that names a frame which is not there, and making a [`Frame`] of it would give it two owners.
+    pub(super) fn take_back(&mut self, index: usize, from: Owner) -> Option<Frame> {
+        let slot = self.slots.get_mut(index).filter(|slot| slot.owner == from)?;
+        slot.owner = Owner::User;
+        Some(Frame { index: index as u32, pool: self.pool })
+    }
+
+    /// Says where in the frame the packet lies; `start` counts from the frame's beginning. False if it is not inside.
+    #[must_use]
+    pub(super) fn set_packet(&mut self, frame: &Frame, start: usize, len: usize) -> bool {
+        let index = self.index(frame);
+        let fits = start >= BUFFER_START && len <= self.frame_bytes && start <= self.frame_bytes - len;
+        if fits {
+            // Both are at most `frame_bytes`, which fits 16 bits.
+            (self.slots[index].start, self.slots[index].len) = (start as u16, len as u16);
+        }
+        fits
+    }
+
+    /// Whether a descriptor begins at this offset from the frame's beginning, so that a packet there can be sent.
+    pub(super) fn has_descriptor_at(start: usize) -> bool {
+        matches!(start, HOME | TAGGED_HOME)
+    }
+
+    /// The pool's number, for a check that a socket and a pool belong together.
+    pub(super) fn pool(&self) -> u32 {
+        self.pool
+    }
+
+    /// Offset of the packet from the frame's beginning, bytes.
+    pub(super) fn packet_start(&self, frame: &Frame) -> usize {
+        usize::from(self.slots[self.index(frame)].start)
+    }
+
+    /// Reads the metadata directly before the packet if it carries `cookie`, and erases the cookie: the next packet in
+    /// this frame might come without metadata, and must not be taken for this one.
+    pub(super) fn take_meta(&mut self, frame: &Frame, cookie: u16) -> Option<FrameMeta> {
+        let index = self.index(frame);
+        let end = usize::from(self.slots[index].start) - BUFFER_START;
+        let meta = self.whole_mut(index).get_mut(end.checked_sub(META_BYTES)?..end)?;
+        let half = |at: usize| u16::from_ne_bytes([meta[at], meta[at + 1]]);
+        if half(14) != cookie {
+            return None;
+        }
+        let received_ns = u64::from_ne_bytes(meta[..8].try_into().ok()?);
+        let found = FrameMeta { received_ns, line: half(8), payload_offset: half(10), payload_len: half(12), cookie };
+        meta[14..].fill(0);
+        Some(found)
+    }
+
+    /// A descriptor that gives the frame to a fill ring.
+    pub(super) fn fill_descriptor(&self, index: u32) -> FrameDesc {
+        match &self.memory {
+            Memory::Umem(memory) => memory.homes[index as usize],
+            Memory::Heap(_) => unreachable!("an AF_XDP port cannot be opened on a pool in plain memory"),
+        }
+    }
+
+    /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
+    pub(super) fn tx_descriptor(&self, frame: &Frame) -> Option<FrameDesc> {
+        let index = self.index(frame);
+        let Slot { start, len, .. } = self.slots[index];
+        let Memory::Umem(memory) = &self.memory else { return None };
+        let mut descriptor = match usize::from(start) {
+            HOME => memory.homes[index],
+            TAGGED_HOME => memory.tagged[index],
+            _ => return None,
+        };
+        // SAFETY: the descriptor lies within this UMEM, and `frame` proves that neither the kernel nor anybody else uses
+        // the frame. Only the copy's length is changed.
+        unsafe { memory.umem.data_mut(&mut descriptor) }.cursor().set_pos(usize::from(len));
+        Some(descriptor)
+    }
+
+    /// Index of the frame that a descriptor's address falls into (frames are powers of two, from address 0 on), and the
+    /// offset within it.
+    pub(super) fn locate(&self, descriptor: &FrameDesc) -> (usize, usize) {
+        (descriptor.addr() / self.frame_bytes, descriptor.addr() % self.frame_bytes)
+    }
+
+    /// The slot that a frame stands for.
+    fn index(&self, frame: &Frame) -> usize {
+        assert_eq!(frame.pool, self.pool, "a frame of another pool");
+        frame.index as usize
+    }
+
+    /// The frame from [`BUFFER_START`] on. Callers hold (a reference to) its [`Frame`].
+    fn whole(&self, index: usize) -> &[u8] {
+        match &self.memory {
+            Memory::Heap(memory) => &memory[index],
+            // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
+            // kernel's; `&self` excludes `whole_mut`.
+            Memory::Umem(memory) => unsafe { memory.umem.data(&memory.views[index]) }.contents(),
+        }
+    }
+
+    /// As [`Self::whole`], to write.
+    fn whole_mut(&mut self, index: usize) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Heap(memory) => &mut memory[index],
+            Memory::Umem(memory) => {
+                // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
+                // kernel's; `&mut self` excludes every other reference.
+                let mut data = unsafe { memory.umem.data_mut(&mut memory.views[index]) };
+                let bytes = data.contents_mut();
+                let (start, len) = (bytes.as_mut_ptr(), bytes.len());
+                // SAFETY: the same bytes, for as long as `self` is borrowed: `DataMut` would only lend them for its own
+                // lifetime, but the memory is the UMEM's and lives as long as `self`.
+                unsafe { std::slice::from_raw_parts_mut(start, len) }
+            }
+        }
+    }
 }

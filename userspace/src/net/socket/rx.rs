@@ -1,0 +1,248 @@
+//! Receiving from kernel sockets: one per line, so that the socket says which line a datagram belongs to.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use arrayvec::ArrayVec;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+
+use super::{Arrived, SocketError, dropped_count, receive_batch, set_option};
+use crate::clock;
+use crate::metrics::{DropCounts, DropReason, PortCounts};
+use crate::net::interface::Interface;
+use crate::net::umem::{BUFFER_START, Frame, Frames, Owner};
+use crate::net::{BATCH, Batch, LineIndex, PAYLOAD_OFFSET, Received};
+
+/// One line to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketLine {
+    /// Its number.
+    pub line: LineIndex,
+    /// Group (or own unicast address) and port.
+    pub group: SocketAddrV4,
+    /// Interface to join on.
+    pub interface: String,
+    /// The only accepted source; `None` = any.
+    pub source: Option<Ipv4Addr>,
+    /// Whether to join at once; else with [`SocketRx::set_line`].
+    pub subscribed: bool,
+}
+
+/// Options that all sockets of a port share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// SO_BUSY_POLL with SO_PREFER_BUSY_POLL, microseconds; 0 = off.
+    pub busy_poll_us: u32,
+    /// SO_REUSEPORT: lets another process bind the same group and port. The kernel gives each datagram of a group to all
+    /// of them.
+    pub reuse_port: bool,
+    /// Receive buffer of each socket, bytes. As root beyond `net.core.rmem_max` too.
+    pub receive_buffer_bytes: u32,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { busy_poll_us: 0, reuse_port: false, receive_buffer_bytes: 8 << 20 }
+    }
+}
+
+#[derive(Debug)]
+struct LineSocket {
+    line: LineIndex,
+    socket: Socket,
+    group: SocketAddrV4,
+    interface: Interface,
+    source: Option<Ipv4Addr>,
+    is_joined: bool,
+    /// The kernel's wrapping drop counter when it was last read.
+    dropped: u32,
+}
+
+/// A receive port over kernel sockets.
+#[derive(Debug)]
+pub struct SocketRx {
+    sockets: Vec<LineSocket>,
+    /// Socket that is asked first next time, so that a busy one cannot starve the others.
+    first: usize,
+    /// Frames to receive into.
+    ready: ArrayVec<Frame, BATCH>,
+    arrived: ArrayVec<Arrived, BATCH>,
+    /// What turns the kernel's CLOCK_REALTIME stamps into CLOCK_MONOTONIC.
+    utc_offset_ns: u64,
+    counts: PortCounts,
+    drops: DropCounts,
+}
+
+impl SocketRx {
+    /// Opens and binds a socket per line, and joins those that are subscribed. IP_MULTICAST_ALL is off, so a socket gets
+    /// just the group that it joined, on the interface that it joined it on.
+    ///
+    /// # Errors
+    /// See [`SocketError`]: which line, which step, and what the kernel said.
+    pub fn new(lines: &[SocketLine], options: &SocketOptions) -> Result<Self, SocketError> {
+        let sockets = lines.iter().map(|line| LineSocket::open(line, options)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            sockets,
+            first: 0,
+            ready: ArrayVec::new(),
+            arrived: ArrayVec::new(),
+            utc_offset_ns: clock::utc_offset_ns(),
+            counts: PortCounts::default(),
+            drops: DropCounts::default(),
+        })
+    }
+
+    /// See [`crate::net::RxPort::set_line`].
+    ///
+    /// # Errors
+    /// What the kernel said to the join or leave.
+    pub fn set_line(&mut self, line: LineIndex, enabled: bool) -> io::Result<()> {
+        self.sockets.iter_mut().filter(|socket| socket.line == line).try_for_each(|socket| socket.set_joined(enabled))
+    }
+
+    /// See [`crate::net::RxPort::receive`]. The time of arrival is the kernel's own stamp (SO_TIMESTAMPNS), converted
+    /// with the offset between the clocks as of the last [`Self::update_kernel_counts`].
+    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+        let before = batch.len();
+        let mut arrived_count = 0;
+        for step in 0..self.sockets.len() {
+            let room = batch.remaining_capacity().min(self.ready.len());
+            if room == 0 {
+                break;
+            }
+            let index = (self.first + step) % self.sockets.len();
+            // The newest frames, so that taking them out moves no others.
+            let from = self.ready.len() - room;
+            let result = receive_batch(&self.sockets[index].socket, frames, &mut self.ready[from..], &mut self.arrived);
+            match result {
+                Ok(()) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(_) => self.counts.kick_errors += 1,
+            }
+            arrived_count += self.arrived.len();
+            self.take_arrived(frames, self.sockets[index].line, from, batch);
+        }
+        self.first = if self.sockets.is_empty() { 0 } else { (self.first + 1) % self.sockets.len() };
+        self.counts.frames += arrived_count as u64;
+        match batch.len() - before {
+            0 if arrived_count == 0 => self.counts.empty_polls += 1,
+            _ => self.counts.batches += 1,
+        }
+    }
+
+    /// Moves what arrived into the batch: datagram i lies in frame `from + i`.
+    fn take_arrived(&mut self, frames: &mut Frames, line: LineIndex, from: usize, batch: &mut Batch) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let now = clock::monotonic_ns();
+        let taken = self.ready.drain(from..from + self.arrived.len());
+        for (frame, arrived) in taken.zip(self.arrived.drain(..)) {
+            frames.assign(&frame, Owner::User);
+            let start = BUFFER_START + PAYLOAD_OFFSET;
+            if arrived.is_truncated || !frames.set_packet(&frame, start, arrived.len) {
+                self.drops.add(DropReason::BadBounds);
+                frames.free(frame);
+                continue;
+            }
+            // A stepped clock could put the arrival into the future; nothing arrives after now.
+            let stamped = arrived.utc_ns.map(|utc_ns| utc_ns.wrapping_sub(self.utc_offset_ns));
+            let received_ns = stamped.map_or(now, |stamped| stamped.min(now));
+            batch.push(Received { frame, payload_offset: 0, payload_len: arrived.len as u16, line, received_ns });
+        }
+    }
+
+    /// See [`crate::net::RxPort::refill`].
+    pub fn refill(&mut self, frames: &mut Frames) {
+        while !self.ready.is_full() && frames.free_count() > frames.reserve() {
+            let Some(frame) = frames.alloc() else { break };
+            frames.assign(&frame, Owner::Rx);
+            self.ready.push(frame);
+        }
+    }
+
+    /// See [`crate::net::RxPort::counts`].
+    #[must_use]
+    pub fn counts(&self) -> &PortCounts {
+        &self.counts
+    }
+
+    /// See [`crate::net::RxPort::drops`].
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
+        &self.drops
+    }
+
+    /// See [`crate::net::RxPort::frames_held`].
+    #[must_use]
+    pub fn frames_held(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// See [`crate::net::RxPort::update_kernel_counts`].
+    pub fn update_kernel_counts(&mut self) {
+        self.utc_offset_ns = clock::utc_offset_ns();
+        for socket in &mut self.sockets {
+            if let Ok(dropped) = dropped_count(&socket.socket) {
+                self.counts.kernel_rx_dropped += u64::from(dropped.wrapping_sub(socket.dropped));
+                socket.dropped = dropped;
+            }
+        }
+    }
+}
+
+impl LineSocket {
+    fn open(line: &SocketLine, options: &SocketOptions) -> Result<Self, SocketError> {
+        let SocketLine { line, group, ref interface, source, subscribed } = *line;
+        let interface = Interface::read(interface)?;
+        if let (Some(source_ip), None) = (source, interface.ipv4) {
+            return Err(SocketError::NoAddress { group, source_ip, interface: interface.name });
+        }
+        let refused = |step: &'static str| move |source| SocketError::Refused { address: group, step, source };
+        let socket =
+            Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(refused("cannot make a socket"))?;
+        configure(&socket, options).map_err(refused("cannot set socket options"))?;
+        socket.bind(&group.into()).map_err(refused("cannot bind"))?;
+        let mut opened = Self { line, socket, group, interface, source, is_joined: false, dropped: 0 };
+        opened.set_joined(subscribed).map_err(refused("cannot join the group"))?;
+        Ok(opened)
+    }
+
+    fn set_joined(&mut self, joined: bool) -> io::Result<()> {
+        let group = self.group.ip();
+        if joined == self.is_joined || !group.is_multicast() {
+            return Ok(());
+        }
+        let index = InterfaceIndexOrAddress::Index(self.interface.index);
+        match (self.source, self.interface.ipv4) {
+            (Some(source), Some(address)) if joined => self.socket.join_ssm_v4(&source, group, &address)?,
+            (Some(source), Some(address)) => self.socket.leave_ssm_v4(&source, group, &address)?,
+            _ if joined => self.socket.join_multicast_v4_n(group, &index)?,
+            _ => self.socket.leave_multicast_v4_n(group, &index)?,
+        }
+        self.is_joined = joined;
+        Ok(())
+    }
+}
+
+fn configure(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    socket.set_multicast_all_v4(false)?;
+    let buffer = options.receive_buffer_bytes.min(i32::MAX as u32);
+    // Without the privilege, as much as rmem_max allows.
+    set_option(socket, libc::SO_RCVBUFFORCE, buffer as i32)
+        .or_else(|_| socket.set_recv_buffer_size(buffer as usize))?;
+    set_option(socket, libc::SO_TIMESTAMPNS, 1)?;
+    if options.busy_poll_us > 0 {
+        set_option(socket, libc::SO_BUSY_POLL, options.busy_poll_us.min(i32::MAX as u32) as i32)?;
+        set_option(socket, libc::SO_PREFER_BUSY_POLL, 1)?;
+        set_option(socket, libc::SO_BUSY_POLL_BUDGET, BATCH as i32)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The receiving side of an AF_XDP socket: fill ring and RX ring.
+//!
+//! Frames carry [`xdp_ebpf::FrameMeta`] in front when the program could stamp them. Where the cookie is absent, the same
+//! parser that the program uses runs here, on the port's own copy of the rules.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use xsk_rs::umem::frame::FrameDesc;
+
+use super::{FillRing, RxRing, borrow};
+use crate::clock;
+use crate::metrics::{DropCounts, DropReason, PortCounts};
+use crate::net::classify::{Classified, Rules};
+use crate::net::umem::{Frame, Frames, Owner};
+use crate::net::{BATCH, Batch, Received};
+
+/// The receiving side of a socket.
+#[derive(Debug)]
+pub struct XskRx {
+    rx: RxRing,
+    fill: FillRing,
+    /// Most frames that may be lent: those that a full RX ring can hold.
+    ring_entries: usize,
+    cookie: u16,
+    rules: Rules,
+    /// Frames in the fill ring, in the kernel's hands or in the RX ring.
+    lent: usize,
+    counts: PortCounts,
+    drops: DropCounts,
+}
+
+impl XskRx {
+    pub(super) fn new(rx: RxRing, fill: FillRing, ring_entries: u32, cookie: u16) -> Self {
+        Self {
+            rx,
+            fill,
+            ring_entries: ring_entries as usize,
+            cookie,
+            rules: Rules::default(),
+            lent: 0,
+            counts: PortCounts::default(),
+            drops: DropCounts::default(),
+        }
+    }
+
+    /// The rules for frames without metadata; the same that are in the BPF map.
+    pub fn set_rules(&mut self, rules: &[(xdp_ebpf::GroupKey, xdp_ebpf::GroupRule)]) {
+        self.rules = Rules::new(rules);
+    }
+
+    /// See [`crate::net::RxPort::receive`].
+    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+        let Self { rx, cookie, rules, lent, counts, drops, .. } = self;
+        let descriptors = rx.take(batch.remaining_capacity());
+        if descriptors.is_empty() {
+            counts.empty_polls += 1;
+            return;
+        }
+        counts.batches += 1;
+        counts.frames += descriptors.len() as u64;
+        for descriptor in descriptors {
+            let (index, start) = frames.locate(descriptor);
+            // A frame that was not lent to a receive port is somebody else's: it must not be freed.
+            let Some(frame) = frames.take_back(index, Owner::Rx) else {
+                drops.add(DropReason::BadBounds);
+                continue;
+            };
+            *lent -= 1;
+            match find_datagram(frames, &frame, start, descriptor, *cookie, rules) {
+                Ok((Classified { line, payload_offset, payload_len }, received_ns)) => {
+                    batch.push(Received { frame, payload_offset, payload_len, line, received_ns });
+                }
+                Err(reason) => {
+                    drops.add(reason);
+                    frames.free(frame);
+                }
+            }
+        }
+    }
+
+    /// See [`crate::net::RxPort::refill`]. Never lends more than the RX ring can hold, and leaves a reserve of frames for
+    /// output packets.
+    pub fn refill(&mut self, frames: &mut Frames) {
+        loop {
+            let spare = frames.free_count().saturating_sub(frames.reserve());
+            let wanted = (self.ring_entries - self.lent).min(spare).min(BATCH);
+            // Whole batches, unless the kernel has little left: the ring's shared index is written once per batch.
+            if wanted == 0 || (wanted < BATCH && self.lent > self.ring_entries / 2) {
+                break;
+            }
+            match self.fill.lend(frames, wanted) {
+                0 => break,
+                count => self.lent += count,
+            }
+        }
+        if self.fill.needs_wakeup() {
+            self.counts.kicks += 1;
+            if self.fill.wake(&mut self.rx).is_err() {
+                self.counts.kick_errors += 1;
+            }
+        }
+    }
+
+    /// See [`crate::net::RxPort::counts`].
+    #[must_use]
+    pub fn counts(&self) -> &PortCounts {
+        &self.counts
+    }
+
+    /// See [`crate::net::RxPort::drops`].
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
+        &self.drops
+    }
+
+    /// See [`crate::net::RxPort::frames_held`].
+    #[must_use]
+    pub fn frames_held(&self) -> usize {
+        self.lent
+    }
+
+    /// See [`crate::net::RxPort::update_kernel_counts`]. `rx_fill_ring_empty_descs` is left out: in copy mode it is the
+    /// same event as `rx_dropped`.
+    pub fn update_kernel_counts(&mut self) {
+        if let Ok(statistics) = self.rx.fd().xdp_statistics() {
+            self.counts.kernel_rx_dropped = statistics.rx_dropped();
+            self.counts.kernel_rx_ring_full = statistics.rx_ring_full();
+            self.counts.kernel_rx_invalid = statistics.rx_invalid_descs();
+        }
+    }
+}
+
+impl AsFd for XskRx {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        borrow(self.rx.fd())
+    }
+}
+
+/// Finds the datagram in a frame, by the metadata or by parsing, and when it arrived.
+fn find_datagram(
+    frames: &mut Frames,
+    frame: &Frame,
+    start: usize,
+    descriptor: &FrameDesc,
+    cookie: u16,
+    rules: &Rules,
+) -> Result<(Classified, u64), DropReason> {
+    let len = descriptor.lengths().data();
+    // A packet over several frames cannot be: the socket is bound without XDP_USE_SG.
+    if !frames.set_packet(frame, start, len) || descriptor.has_more_frames() {
+        return Err(DropReason::BadBounds);
+    }
+    let Some(meta) = frames.take_meta(frame, cookie) else {
+        return Ok((rules.classify(frames.data(frame))?, clock::monotonic_ns()));
+    };
+    if usize::from(meta.payload_offset) + usize::from(meta.payload_len) > len {
+        return Err(DropReason::BadBounds);
+    }
+    let found = Classified { line: meta.line, payload_offset: meta.payload_offset, payload_len: meta.payload_len };
+    Ok((found, meta.received_ns))
+}
