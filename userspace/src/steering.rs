@@ -1,2 +1,277 @@
-//! steering
+//! Steering: which frames leave the kernel's network stack for our AF_XDP sockets.
+//!
+//! Loads `feed_filter` (crate xdp-ebpf), attaches it to an interface and edits its rules while it runs. The attachment
+//! is a bpf_link that this process holds: when the process ends, by whatever cause, the kernel detaches the program.
+//! Nothing here is on the data path.
 #![forbid(unsafe_code)]
+
+mod filter;
+mod membership;
+mod probe;
+
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, XdpMode};
+use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
+
+pub use filter::{Filter, TestRun, XDP_PASS, XDP_REDIRECT};
+pub use membership::Membership;
+pub use probe::{DriverFeatures, driver_features, jit_enabled};
+
+use crate::config::plan::Mode;
+
+/// Why frames cannot be steered. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SteeringError {
+    /// The process may not load programs.
+    #[error("not permitted to load XDP programs: missing {missing}; start as root, or grant it to the service")]
+    NotPermitted {
+        /// Names of the missing capabilities.
+        missing: String,
+    },
+    /// There is no such interface in this network namespace.
+    #[error("interface `{interface}` does not exist in this network namespace; `ip link` lists those that do")]
+    NoInterface {
+        /// Kernel name as configured.
+        interface: String,
+    },
+    /// The interface is down or nothing is plugged in.
+    #[error(
+        "interface `{interface}` has no carrier (state: {state}); bring it up with `ip link set dev {interface} up` and \
+         check the cable, or the other end of a veth pair"
+    )]
+    NoCarrier {
+        /// Kernel name as configured.
+        interface: String,
+        /// Operational state (RFC 2863) by the kernel.
+        state: String,
+    },
+    /// Somebody else's program (or another instance of ours) is attached.
+    #[error(
+        "an XDP program is attached to `{interface}` already: id {program_id} (`{program}`); stop the process that \
+         attached it, or detach it with `ip link set dev {interface} xdp off`"
+    )]
+    AlreadyAttached {
+        /// Kernel name as configured.
+        interface: String,
+        /// The kernel's id of the attached program; `bpftool prog show id N` tells more.
+        program_id: u32,
+        /// Its name; `?` if the kernel would not tell.
+        program: String,
+    },
+    /// The driver has no native XDP.
+    #[error(
+        "the driver of `{interface}` refuses native XDP ({reason}); use mode = \"skb\", or check MTU and queue counts"
+    )]
+    NoNativeXdp {
+        /// Kernel name as configured.
+        interface: String,
+        /// The kernel's reason.
+        reason: String,
+    },
+    /// The kernel cannot hold the attachment as a bpf_link, so a crash would leave the program attached.
+    #[error("the kernel cannot attach to `{interface}` by bpf_link: {reason}; Linux 5.9 or newer is needed")]
+    NoLink {
+        /// Kernel name as configured.
+        interface: String,
+        /// The kernel's reason.
+        reason: String,
+    },
+    /// Mode `socket` uses no XDP.
+    #[error("mode `socket` does not steer: kernel sockets receive without an XDP program")]
+    NotAnXdpMode,
+    /// A queue number beyond the XSKMAP.
+    #[error("queue {queue} is beyond the last that can be steered, {}", xdp_ebpf::MAX_QUEUES - 1)]
+    QueueOutOfRange {
+        /// Receive queue as configured.
+        queue: u32,
+    },
+    /// A line number beyond the counters.
+    #[error("line {line} is beyond the last that can be counted, {}", xdp_ebpf::MAX_LINES - 1)]
+    LineOutOfRange {
+        /// Index of the line in the plan.
+        line: u16,
+    },
+    /// The rules map is full.
+    #[error("all {} rules of the program are in use; unsubscribe a group first", xdp_ebpf::MAX_RULES)]
+    RulesFull,
+    /// The embedded program is not what this code expects: a build fault.
+    #[error("the embedded XDP program has no {what}: rebuild")]
+    BadObject {
+        /// Name of the missing map or program.
+        what: &'static str,
+    },
+    /// The group could not be joined.
+    #[error("cannot join {group} on `{interface}`: {source}")]
+    Join {
+        /// Multicast group.
+        group: Ipv4Addr,
+        /// Kernel name of the interface.
+        interface: String,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
+    /// The kernel refused a map operation.
+    #[error("{operation}: {source}")]
+    Map {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's reason.
+        source: aya::maps::MapError,
+    },
+    /// The kernel refused the object (creating maps, BTF).
+    #[error("cannot load the XDP program: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// The kernel refused the program (verifier, attach, test run).
+    #[error("XDP program: {0}")]
+    Program(#[from] ProgramError),
+}
+
+/// `feed_filter` attached to one interface.
+///
+/// Drop this before the AF_XDP sockets: frames then pass to the kernel's stack again and none is lost in a closed
+/// socket.
+#[derive(Debug)]
+pub struct Steering {
+    // First, so that dropping detaches before the maps go.
+    _link: FdLink,
+    filter: Filter,
+    interface: String,
+    interface_index: u32,
+    mode: Mode,
+}
+
+impl Steering {
+    /// Loads a new instance of the program and attaches it to `interface`.
+    ///
+    /// `Mode::Auto` tries native and then skb; `Mode::ZeroCopy` needs native. `cookie` marks this instance's stamps
+    /// ([`xdp_ebpf::FrameMeta::cookie`]); give every instance another one.
+    ///
+    /// # Errors
+    /// Missing capabilities, no such interface, no carrier, another program attached, no native XDP in the driver.
+    pub fn attach(interface: &str, mode: Mode, cookie: u16) -> Result<Self, SteeringError> {
+        if mode == Mode::Socket {
+            return Err(SteeringError::NotAnXdpMode);
+        }
+        let interface_index = probe::interface_index(interface)?;
+        probe::check_carrier(interface, interface_index)?;
+        let mut filter = Filter::load(cookie)?;
+        probe::check_nothing_attached(interface, interface_index, filter.program()?)?;
+
+        let (link, in_force) = match mode {
+            Mode::Skb => (attach_link(&mut filter, interface, interface_index, XdpMode::Skb)?, Mode::Skb),
+            Mode::Auto => match attach_link(&mut filter, interface, interface_index, XdpMode::Driver) {
+                Ok(link) => (link, Mode::Native),
+                Err(SteeringError::NoNativeXdp { .. }) => {
+                    (attach_link(&mut filter, interface, interface_index, XdpMode::Skb)?, Mode::Skb)
+                }
+                Err(error) => return Err(error),
+            },
+            Mode::Native | Mode::ZeroCopy | Mode::Socket => {
+                (attach_link(&mut filter, interface, interface_index, XdpMode::Driver)?, Mode::Native)
+            }
+        };
+        Ok(Self { _link: link, filter, interface: interface.to_owned(), interface_index, mode: in_force })
+    }
+
+    /// Kernel name of the interface.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Kernel index of the interface.
+    #[must_use]
+    pub const fn interface_index(&self) -> u32 {
+        self.interface_index
+    }
+
+    /// How the program is attached: `Native` or `Skb`. Whether a socket copies is the socket's own matter.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The kernel's id of the loaded program.
+    ///
+    /// # Errors
+    /// The kernel's, when it will not describe the program.
+    pub fn program_id(&self) -> Result<u32, SteeringError> {
+        self.filter.program_id()
+    }
+
+    /// Directs matching frames of a receive queue to an AF_XDP socket, which must be bound to that queue.
+    ///
+    /// # Errors
+    /// [`SteeringError::QueueOutOfRange`], or the kernel's refusal of the socket.
+    pub fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), SteeringError> {
+        self.filter.set_socket(queue, socket)
+    }
+
+    /// Lets matching frames of a receive queue pass to the kernel's stack again. Clearing an empty slot is fine.
+    ///
+    /// # Errors
+    /// [`SteeringError::QueueOutOfRange`], or the kernel's.
+    pub fn clear_socket(&mut self, queue: u32) -> Result<(), SteeringError> {
+        self.filter.clear_socket(queue)
+    }
+
+    /// Adds or replaces the rule of a group; takes effect with the next frame.
+    ///
+    /// # Errors
+    /// [`SteeringError::LineOutOfRange`], [`SteeringError::RulesFull`], or the kernel's.
+    pub fn insert_rule(&mut self, key: GroupKey, rule: GroupRule) -> Result<(), SteeringError> {
+        self.filter.insert_rule(key, rule)
+    }
+
+    /// Removes the rule of a group; true if there was one.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_rule(&mut self, key: &GroupKey) -> Result<bool, SteeringError> {
+        self.filter.remove_rule(key)
+    }
+
+    /// Frames by verdict since the program was loaded, in the order of [`Verdict::ALL`], over all CPUs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn verdicts(&self) -> Result<[u64; Verdict::COUNT], SteeringError> {
+        self.filter.verdicts()
+    }
+
+    /// What was redirected for one line since the program was loaded: sums over all CPUs, and the newest time.
+    ///
+    /// # Errors
+    /// [`SteeringError::LineOutOfRange`], or the kernel's.
+    pub fn line_stats(&self, line: u16) -> Result<LineStats, SteeringError> {
+        self.filter.line_stats(line)
+    }
+
+    /// The loaded program itself.
+    #[must_use]
+    pub const fn filter(&self) -> &Filter {
+        &self.filter
+    }
+}
+
+/// Attaches and takes the link out of aya's hands, so that it is certain that it is a bpf_link and not the old netlink
+/// attachment, which outlives the process.
+fn attach_link(
+    filter: &mut Filter,
+    interface: &str,
+    interface_index: u32,
+    mode: XdpMode,
+) -> Result<FdLink, SteeringError> {
+    let program = filter.program_mut()?;
+    let link_id = program
+        .attach_to_if_index(interface_index, mode)
+        .map_err(|error| probe::explain_attach(interface, interface_index, mode, error))?;
+    let link = program.take_link(link_id)?;
+    // On failure the link was given back inside the error's place and is dropped, which detaches it.
+    FdLink::try_from(link)
+        .map_err(|error| SteeringError::NoLink { interface: interface.to_owned(), reason: error.to_string() })
+}

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::file::{Config, Interface, Worker};
-use super::plan::{Endpoint, InterfacePlan, Mode, Plan, WorkerPlan};
+use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, WorkerPlan};
 use super::{Host, Problem};
 use values::{Checker, quoted};
 
@@ -35,6 +35,8 @@ const MODES: [(&str, Mode); 5] = [
     (Mode::Skb.label(), Mode::Skb),
     (Mode::Socket.label(), Mode::Socket),
 ];
+
+const IDLES: [(&str, Idle); 2] = [("spin", Idle::Spin), ("yield", Idle::Yield)];
 
 /// Checks a configuration.
 pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
@@ -167,12 +169,14 @@ fn workers(check: &mut Checker, written: &[Worker], host: &Host) -> Vec<WorkerPl
             64..=32_768,
             "entries",
         );
+        let idle = check.choice(format!("{at}.idle"), worker.idle.as_deref(), &IDLES, Idle::Spin);
         plans.push(WorkerPlan {
             name: worker.name.clone(),
             core,
             frame_count,
             frame_bytes: u32::try_from(frame_bytes).unwrap_or_default(),
             ring_entries,
+            idle,
             huge_pages: worker.huge_pages.unwrap_or(false),
             rx: Vec::new(),
             tx: Vec::new(),

@@ -56,6 +56,7 @@ pub struct Worker {
     pub frame_count: Option<i64>,
     pub frame_bytes: Option<i64>,
     pub ring_entries: Option<i64>,
+    pub idle: Option<String>,
     pub huge_pages: Option<bool>,
 }
 

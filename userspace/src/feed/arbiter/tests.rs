@@ -1,2 +1,1 @@
-//! recovery
 #![forbid(unsafe_code)]

@@ -1,0 +1,151 @@
+//! What must hold before a program can be attached, and what the driver and the kernel can do.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+
+use aya::programs::{ProgramError, Xdp, XdpError, XdpMode, loaded_programs};
+use libbpf_rs::{Xdp as XdpQuery, XdpFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::SteeringError;
+
+/// Driver's XDP abilities as the kernel tells them over netlink (Linux 6.3 and newer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverFeatures {
+    /// Native XDP with the basic actions.
+    pub native: bool,
+    /// XDP_REDIRECT from native programs.
+    pub redirect: bool,
+    /// Zero-copy AF_XDP sockets.
+    pub zero_copy: bool,
+}
+
+/// `enum netdev_xdp_act` (linux/netdev.h).
+const NETDEV_XDP_ACT_BASIC: u64 = 1;
+const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
+const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
+
+/// What the interface's driver can do; `None` if the kernel is too old to say.
+///
+/// # Errors
+/// [`SteeringError::NoInterface`].
+pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, SteeringError> {
+    let index = interface_index(interface)?;
+    let Ok(null) = fs::File::open("/dev/null") else { return Ok(None) };
+    // The query does not look at the program; the type wants one.
+    let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE) else {
+        return Ok(None);
+    };
+    let has = |flag| answer.feature_flags & flag != 0;
+    Ok(Some(DriverFeatures {
+        native: has(NETDEV_XDP_ACT_BASIC),
+        redirect: has(NETDEV_XDP_ACT_REDIRECT),
+        zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
+    }))
+}
+
+/// Whether the kernel compiles BPF programs. Without (`net.core.bpf_jit_enable = 0`) the filter is interpreted, several
+/// times slower. `None` if the kernel does not say.
+#[must_use]
+pub fn jit_enabled() -> Option<bool> {
+    let value = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok()?;
+    Some(value.trim() != "0")
+}
+
+/// Kernel index of an interface in the caller's network namespace.
+pub(super) fn interface_index(interface: &str) -> Result<u32, SteeringError> {
+    let none = || SteeringError::NoInterface { interface: interface.to_owned() };
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(|_| none())?;
+    netdevice::name_to_index(&socket, interface).map_err(|_| none())
+}
+
+/// Refuses an interface that is down or has no link.
+pub(super) fn check_carrier(interface: &str, index: u32) -> Result<(), SteeringError> {
+    let read = |name: &str| fs::read_to_string(format!("/sys/class/net/{interface}/{name}"));
+    // A thread that changed its network namespace still sees the old one's sysfs: then nothing can be said.
+    if read("ifindex").ok().and_then(|text| text.trim().parse().ok()) != Some(index) {
+        return Ok(());
+    }
+    // Reading `carrier` of an interface that is down fails with EINVAL.
+    if matches!(read("carrier").as_deref().map(str::trim), Ok("1")) {
+        return Ok(());
+    }
+    let state = read("operstate").map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
+    Err(SteeringError::NoCarrier { interface: interface.to_owned(), state })
+}
+
+/// Refuses an interface that runs a program already, in any mode.
+pub(super) fn check_nothing_attached(interface: &str, index: u32, program: &Xdp) -> Result<(), SteeringError> {
+    let program_fd = program.fd()?;
+    let Ok(answer) =
+        XdpQuery::new(std::os::fd::AsFd::as_fd(program_fd)).query(index.cast_signed(), XdpFlags::NONE)
+    else {
+        // Attaching will fail if there is one; only its name is not known then.
+        return Ok(());
+    };
+    let ids = [answer.prog_id, answer.drv_prog_id, answer.skb_prog_id, answer.hw_prog_id];
+    match ids.into_iter().find(|id| *id != 0) {
+        None => Ok(()),
+        Some(program_id) => Err(already_attached(interface, program_id)),
+    }
+}
+
+fn already_attached(interface: &str, program_id: u32) -> SteeringError {
+    let program = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == program_id)
+        .and_then(|program| program.name_as_str().map(str::to_owned));
+    SteeringError::AlreadyAttached {
+        interface: interface.to_owned(),
+        program_id,
+        program: program.unwrap_or_else(|| "?".to_owned()),
+    }
+}
+
+/// Turns the kernel's refusal to attach into what the operator can act on.
+pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: ProgramError) -> SteeringError {
+    let number = match &error {
+        ProgramError::SyscallError(error) => Errno::from_io_error(&error.io_error),
+        // aya's fallback for kernels without bpf_link; the first refusal was EINVAL.
+        ProgramError::XdpError(XdpError::NetlinkError(_)) => Some(Errno::INVAL),
+        _ => None,
+    };
+    let named = || interface.to_owned();
+    match number {
+        Some(Errno::PERM | Errno::ACCESS) => SteeringError::NotPermitted { missing: "CAP_NET_ADMIN".to_owned() },
+        Some(Errno::NODEV) => SteeringError::NoInterface { interface: named() },
+        Some(Errno::BUSY | Errno::EXIST) => already_attached(interface, attached_id(index)),
+        Some(Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE | Errno::NOSPC | Errno::NOMEM)
+            if matches!(mode, XdpMode::Driver) =>
+        {
+            let reason = number.map_or_else(String::new, |number| io::Error::from(number).to_string());
+            SteeringError::NoNativeXdp { interface: named(), reason }
+        }
+        _ => SteeringError::Program(error),
+    }
+}
+
+/// Id of the program attached to an interface; 0 if none or unknown.
+fn attached_id(index: u32) -> u32 {
+    let Ok(null) = fs::File::open("/dev/null") else { return 0 };
+    XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query_id(index.cast_signed(), XdpFlags::NONE).unwrap_or(0)
+}
+
+/// Refuses a process that may not load XDP programs: names what is missing instead of a bare EPERM later.
+pub(super) fn check_capabilities() -> Result<(), SteeringError> {
+    let Ok(sets) = capabilities(None) else { return Ok(()) };
+    let has = |capability| sets.effective.contains(capability);
+    // CAP_PERFMON admits the pointer arithmetic, CAP_BPF the program and maps; CAP_SYS_ADMIN stands for both.
+    let mut missing = Vec::new();
+    if !has(CapabilitySet::NET_ADMIN) {
+        missing.push("CAP_NET_ADMIN");
+    }
+    if !has(CapabilitySet::SYS_ADMIN) {
+        missing.extend((!has(CapabilitySet::BPF)).then_some("CAP_BPF"));
+        missing.extend((!has(CapabilitySet::PERFMON)).then_some("CAP_PERFMON"));
+    }
+    if missing.is_empty() { Ok(()) } else { Err(SteeringError::NotPermitted { missing: missing.join(", ") }) }
+}
