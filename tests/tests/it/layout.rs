@@ -37,7 +37,7 @@ struct Rule {
 /// Crates that belong to control, configuration and steering.
 const CONTROL_CRATES: [&str; 7] = ["tokio", "tonic", "serde", "serde_json", "toml", "aya", "libbpf_rs"];
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 6] = [
     Rule {
         part: "userspace/src/",
         except: &[
@@ -130,7 +130,6 @@ const RULES: [Rule; 7] = [
         forbidden: &["crate::control", "crate::recovery", "crate::app", "crate::steering"],
         why: "the worker is told by control, it does not know it",
     },
-    Rule { part: "xdp-ebpf/src/", except: &["xdp-ebpf/src/frames.rs"], forbidden: &["std"], why: "the ABI is no_std" },
 ];
 
 struct Source {
