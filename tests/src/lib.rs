@@ -1,1 +1,4 @@
 //! Exchange simulator, namespace lab, consumer.
+#![forbid(unsafe_code)]
+
+pub mod bench;

@@ -24,7 +24,7 @@ pub(super) fn print(arguments: &Arguments, columns: &[Column]) {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     let header = columns.iter().map(|column| format!("{} live orders", column.live));
-    table.set_header(std::iter::once("ns per message: median (least)".to_owned()).chain(header));
+    table.set_header(std::iter::once("CPU ns per message: median (least)".to_owned()).chain(header));
     for (index, case) in Case::ALL.into_iter().enumerate() {
         let figures = columns.iter().map(|column| &column.ns[index]);
         let cells = figures.map(|figures| format!("{:.1} ({:.1})", median(figures), least(figures)));
@@ -47,7 +47,7 @@ pub(super) fn write(arguments: &Arguments, columns: &[Column], path: &Path) -> a
     };
     let report = json!({
         "bench": "decode",
-        "unit": "ns per message",
+        "unit": "CPU ns per message",
         "messages": arguments.messages,
         "rounds": arguments.rounds,
         "seed": arguments.seed,
