@@ -122,8 +122,8 @@ fn clean(program: impl AsRef<OsStr>) -> Command {
     for (name, _) in env::vars_os() {
         let Some(name_text) = name.to_str() else { continue };
         // Where crates come from stays: a mirror or a proxy is a property of the host.
-        let of_registry =
-            ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"].map(|p| name_text.starts_with(p));
+        let of_registry = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"]
+            .map(|p| name_text.starts_with(p));
         let cargo_internal = name_text.starts_with("CARGO_") && !of_registry.contains(&true);
         let toolchain = name_text.starts_with("RUSTC") || name_text.starts_with("RUSTDOC");
         if cargo_internal

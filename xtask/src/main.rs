@@ -1,4 +1,72 @@
-//! Project tasks: set-up, build, demo, tests, benches.
+//! Project tasks. `cargo xtask` lists them.
+//!
+//! Builds with Rust alone: it must run before the C compiler's libraries and the eBPF toolchain exist, because it
+//! installs them. What needs more is a program of its own, which the tasks build and start.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod build;
+mod ci;
+mod demo;
+mod process;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Set up, build, test and demonstrate the feed handler")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need: Debian packages, the eBPF toolchain, bpf-linker. Quick when all is there.
+    Setup,
+    /// Set up, then build the handler and its test programs (release).
+    Build,
+    /// Set up, then run every test. Needs root: XDP, AF_XDP and network namespaces are the real ones.
+    Test {
+        /// Passed to `cargo test`, such as a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Everything that must pass before a merge: fmt, clippy, docs, tests, a short demo.
+    Ci,
+    /// Set up, build, and run exchange, handler and consumer in network namespaces; `demo --help` lists its options.
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Passed to the demo program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and measure against a baseline in the same run; `bench WHICH --help` lists its options.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What to measure.
+        which: bench::Which,
+        /// Passed to the bench program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Task::Build => build::run().map(|()| ExitCode::SUCCESS),
+        Task::Test { arguments } => test::run(&arguments).map(|counts| counts.exit_code()),
+        Task::Ci => ci::run(),
+        Task::Demo { arguments } => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Bench { which, arguments } => bench::run(which, &arguments).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
+use nix::ifaddrs::getifaddrs;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::{SteeringError, probe};
@@ -23,7 +24,7 @@ impl Membership {
     ///
     /// # Errors
     /// [`SteeringError::NoInterface`], or [`SteeringError::Join`] with the kernel's reason. A source-specific join needs
-    /// an IPv4 address on the interface.
+    /// an IPv4 address on the interface, one that no other interface has.
     pub fn join(group: Ipv4Addr, interface: &str, source: Option<Ipv4Addr>) -> Result<Self, SteeringError> {
         let index = probe::interface_index(interface)?;
         let failed = |source| SteeringError::Join { group, interface: interface.to_owned(), source };
@@ -35,9 +36,7 @@ impl Membership {
         match source {
             None => socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index)),
             // The source-specific option names the interface by its address.
-            Some(source) => {
-                address_of(interface, group).and_then(|address| socket.join_ssm_v4(&source, &group, &address))
-            }
+            Some(source) => address_of(interface).and_then(|address| socket.join_ssm_v4(&source, &group, &address)),
         }
         .map_err(failed)?;
         Ok(Self { _socket: socket, group })
@@ -50,17 +49,13 @@ impl Membership {
     }
 }
 
-/// The IPv4 address that the kernel would send from on this interface.
-fn address_of(interface: &str, group: Ipv4Addr) -> io::Result<Ipv4Addr> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.bind_device(Some(interface.as_bytes()))?;
-    // Connecting a datagram socket sends nothing; it chooses the source address.
-    socket.connect(&SocketAddr::V4(SocketAddrV4::new(group, 9)).into())?;
-    match socket.local_addr()?.as_socket_ipv4() {
-        Some(address) if !address.ip().is_unspecified() => Ok(*address.ip()),
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrNotAvailable,
-            "the interface has no IPv4 address, which a source-specific join needs",
-        )),
-    }
+/// The first IPv4 address of an interface.
+fn address_of(interface: &str) -> io::Result<Ipv4Addr> {
+    getifaddrs()?
+        .filter(|entry| entry.interface_name == interface)
+        .find_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip()))
+        .ok_or_else(|| {
+            let reason = "the interface has no IPv4 address, which a source-specific join needs";
+            io::Error::new(io::ErrorKind::AddrNotAvailable, reason)
+        })
 }

@@ -80,8 +80,7 @@ pub(super) fn check_carrier(interface: &str, index: u32) -> Result<(), SteeringE
 /// Refuses an interface that runs a program already, in any mode.
 pub(super) fn check_nothing_attached(interface: &str, index: u32, program: &Xdp) -> Result<(), SteeringError> {
     let program_fd = program.fd()?;
-    let Ok(answer) =
-        XdpQuery::new(std::os::fd::AsFd::as_fd(program_fd)).query(index.cast_signed(), XdpFlags::NONE)
+    let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(program_fd)).query(index.cast_signed(), XdpFlags::NONE)
     else {
         // Attaching will fail if there is one; only its name is not known then.
         return Ok(());

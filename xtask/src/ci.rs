@@ -1,0 +1,45 @@
+//! Everything that must pass before a merge, in the order in which it fails fastest.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{demo, process, setup, test};
+
+/// Runs all steps; the first that fails ends it.
+pub fn run() -> Result<ExitCode> {
+    let mut times = Vec::new();
+    let mut step = |name: &'static str, body: &mut dyn FnMut() -> Result<()>| {
+        println!("ci: {name}");
+        let start = Instant::now();
+        body().with_context(|| format!("ci step `{name}`"))?;
+        times.push((name, start.elapsed()));
+        Ok::<(), anyhow::Error>(())
+    };
+    step("setup", &mut setup::run)?;
+    step("fmt", &mut || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
+    step("clippy", &mut || {
+        process::run(process::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    step("doc", &mut || {
+        let mut command = process::cargo();
+        process::run(command.args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    let mut counts = test::Counts::default();
+    step("test", &mut || {
+        counts = test::run(&[])?;
+        if !counts.is_success() {
+            bail!("{counts}");
+        }
+        Ok(())
+    })?;
+    step("demo", &mut || demo::run_to_end(&["--seconds", "5"]))?;
+
+    for (name, time) in times {
+        println!("ci: {name:<7} ok {:>7.1} s", time.as_secs_f64());
+    }
+    println!("{counts}");
+    Ok(ExitCode::SUCCESS)
+}
