@@ -1,0 +1,550 @@
+//! AF_XDP ports over veth: the real program, real sockets, real frames. Needs root and iproute2.
+//!
+//! Each test has a namespace of its own with two veth pairs. `fh0` and `fo0` are the handler's ends; `fh1` and `fo1` are
+//! plain kernel interfaces with addresses of other networks, which stand for the exchange and the consumer.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use feedhandler::clock::monotonic_ns;
+use feedhandler::config::plan::Mode;
+use feedhandler::metrics::DropReason;
+use feedhandler::net::interface::Interface;
+use feedhandler::net::xsk::{self, XskPair, XskRx, XskTx};
+use feedhandler::net::{BATCH, Batch, Frames, Header, PAYLOAD_OFFSET, Received};
+use feedhandler::steering::Steering;
+use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
+use xdp_ebpf::{GroupKey, GroupRule};
+
+/// Set in the copy of this test binary that runs inside the namespace.
+const INSIDE: &str = "FEEDHANDLER_TEST_INSIDE";
+
+const COOKIE: u16 = 0x5eed;
+const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 10, 0, 1), 26_400);
+const OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 20, 0, 1), 30_001);
+const LINE: u16 = 7;
+const RING: u32 = 256;
+const FRAMES: u32 = 2048;
+
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("fh-xsk-{}-{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
+        ip(&["netns", "add", &name]);
+        let namespace = Self(name);
+        for arguments in [
+            "link set lo up",
+            "link add fh0 type veth peer name fh1",
+            "link add fo0 type veth peer name fo1",
+            "addr add 10.9.0.1/24 dev fh0",
+            "addr add 10.9.1.1/24 dev fh1",
+            "addr add 10.9.2.1/24 dev fo0",
+            "addr add 10.9.3.1/24 dev fo1",
+            "link set fh0 up",
+            "link set fh1 up",
+            "link set fo0 up",
+            "link set fo1 up",
+        ] {
+            let mut all = vec!["-n", &namespace.0];
+            all.extend(arguments.split(' '));
+            ip(&all);
+        }
+        namespace
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Not asserted: a second panic would hide the first.
+        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Runs `body` in a namespace of its own: this same binary is started again inside, for this one test only.
+fn in_namespace(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let namespace = Namespace::new();
+    let output = Command::new("ip")
+        .args(["netns", "exec", &namespace.0])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("xsk::{test}"), "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A kernel socket that sends to groups out of `fh1`.
+fn exchange() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::new(10, 9, 1, 1), 0).into()).unwrap();
+    socket.set_multicast_if_v4(&Ipv4Addr::new(10, 9, 1, 1)).unwrap();
+    socket
+}
+
+/// A kernel socket that receives [`OUT`] on an interface, knowing nothing of our data path.
+fn consumer(interface: &str) -> UdpSocket {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_multicast_all_v4(false).unwrap();
+    socket.set_recv_buffer_size(4 << 20).unwrap();
+    socket.bind(&OUT.into()).unwrap();
+    let index = Interface::read(interface).unwrap().index;
+    socket.join_multicast_v4_n(OUT.ip(), &InterfaceIndexOrAddress::Index(index)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.into()
+}
+
+/// Headers from a neighbour of the consumer's interface (an own address would be dropped as a martian).
+fn header(from: &str, source: [u8; 4]) -> Header {
+    let mac = Interface::read(from).unwrap().mac;
+    Header::multicast(mac, 0, SocketAddrV4::new(source.into(), 30_000), OUT, 8).unwrap()
+}
+
+fn steer(mode: Mode) -> Steering {
+    let mut steering = Steering::attach("fh0", mode, COOKIE).unwrap();
+    let (key, rule) = rule();
+    steering.insert_rule(key, rule).unwrap();
+    steering
+}
+
+fn rule() -> (GroupKey, GroupRule) {
+    let key = GroupKey { dst_ip: GROUP.ip().octets(), dst_port: GROUP.port(), vlan: 0 };
+    (key, GroupRule { source_ip: [0; 4], line: LINE, flags: 0 })
+}
+
+fn pool() -> Frames {
+    Frames::umem(FRAMES, 2048, RING, false).unwrap()
+}
+
+fn open(frames: &mut Frames, interface: &str, rx: bool, tx: bool, mode: Mode) -> XskPair {
+    xsk::open(frames, interface, 0, rx, tx, mode, RING, COOKIE).unwrap()
+}
+
+/// Payload of packet `i`: its number, and then bytes that depend on it.
+fn payload(i: u32, len: usize) -> Vec<u8> {
+    let mut bytes = i.to_be_bytes().to_vec();
+    bytes.extend((4..len).map(|at| (at as u32).wrapping_mul(31).wrapping_add(i) as u8));
+    bytes
+}
+
+/// What a receiver got: line, arrival, payload.
+type Got = Vec<(u16, u64, Vec<u8>)>;
+
+/// Receives until so many datagrams are there, or three seconds have passed.
+fn receive(frames: &mut Frames, port: &mut XskRx, wanted: usize) -> Got {
+    let mut got = vec![];
+    let mut batch = Batch::new();
+    let give_up = Instant::now() + Duration::from_secs(3);
+    while got.len() < wanted && Instant::now() < give_up {
+        port.receive(frames, &mut batch);
+        for received in batch.drain(..) {
+            got.push((received.line, received.received_ns, frames.payload(&received).to_vec()));
+            frames.free(received.frame);
+        }
+        port.refill(frames);
+    }
+    got
+}
+
+fn send(frames: &mut Frames, port: &mut XskTx, bytes: &[u8], destination: usize) -> Result<(), DropReason> {
+    let mut frame = frames.alloc().expect("a free frame");
+    frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + bytes.len()].copy_from_slice(bytes);
+    port.send(frames, frame, bytes.len(), destination)
+}
+
+/// Flushes and reclaims until every frame is back, or a second has passed.
+fn settle(frames: &mut Frames, port: &mut XskTx) {
+    let give_up = Instant::now() + Duration::from_secs(1);
+    while port.frames_held() > 0 && Instant::now() < give_up {
+        port.flush(frames);
+        port.reclaim(frames);
+    }
+    assert_eq!(port.frames_held(), 0, "frames that the kernel keeps: {:?}", port.counts());
+}
+
+fn consume(socket: &UdpSocket, wanted: usize) -> Vec<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    let mut got = vec![];
+    while got.len() < wanted {
+        match socket.recv(&mut buffer) {
+            Ok(len) => got.push(buffer[..len].to_vec()),
+            Err(_) => break,
+        }
+    }
+    got
+}
+
+fn receives(mode: Mode) {
+    const COUNT: u32 = 1000;
+    let mut frames = pool();
+    let mut steering = steer(mode);
+    let XskPair { rx, tx, fd, .. } = open(&mut frames, "fh0", true, false, mode);
+    assert!(tx.is_none());
+    let mut rx = rx.unwrap();
+    rx.refill(&mut frames);
+    assert_eq!(rx.frames_held(), RING as usize);
+    steering.set_socket(0, fd).unwrap();
+
+    let before = monotonic_ns();
+    let exchange = exchange();
+    let mut got = vec![];
+    // More than the rings hold, in portions that they do.
+    for chunk in 0..COUNT / 100 {
+        for i in chunk * 100..(chunk + 1) * 100 {
+            exchange.send_to(&payload(i, 4 + i as usize % 1400), &GROUP.into()).unwrap();
+        }
+        got.extend(receive(&mut frames, &mut rx, 100));
+    }
+    let after = monotonic_ns();
+    assert_eq!(got.len(), COUNT as usize, "{:?} {:?}", rx.counts(), rx.drops());
+    let mut last_ns = before;
+    for (i, (line, received_ns, bytes)) in got.iter().enumerate() {
+        assert_eq!(*line, LINE);
+        assert_eq!(*bytes, payload(i as u32, 4 + i % 1400), "packet {i}");
+        assert!((last_ns..=after).contains(received_ns), "packet {i} arrived at {received_ns}, {last_ns}..={after}");
+        last_ns = *received_ns;
+    }
+    rx.update_kernel_counts();
+    assert_eq!((rx.counts().frames, rx.counts().kernel_rx_dropped), (u64::from(COUNT), 0));
+    assert_eq!(rx.drops().values().iter().sum::<u64>(), 0);
+    frames.assert_conserved(rx.frames_held(), 0, 0);
+}
+
+#[test]
+fn receives_natively_with_line_time_and_payload() {
+    in_namespace("receives_natively_with_line_time_and_payload", || receives(Mode::Native));
+}
+
+#[test]
+fn receives_in_skb_mode_with_line_time_and_payload() {
+    in_namespace("receives_in_skb_mode_with_line_time_and_payload", || receives(Mode::Skb));
+}
+
+#[test]
+fn frames_without_our_stamp_are_parsed_in_user_space() {
+    in_namespace("frames_without_our_stamp_are_parsed_in_user_space", || {
+        let mut frames = pool();
+        // The program stamps another cookie than the socket expects, as if the metadata were somebody else's.
+        let mut steering = Steering::attach("fh0", Mode::Native, COOKIE + 1).unwrap();
+        let (key, rule) = rule();
+        let other = GroupKey { dst_port: key.dst_port + 1, ..key };
+        steering.insert_rule(key, rule).unwrap();
+        steering.insert_rule(other, rule).unwrap();
+        let pair = open(&mut frames, "fh0", true, false, Mode::Native);
+        let mut rx = pair.rx.unwrap();
+        rx.set_rules(&[(key, GroupRule { line: 99, ..rule })]);
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+        let exchange = exchange();
+        let before = monotonic_ns();
+        exchange.send_to(b"unknown here", &SocketAddrV4::new(*GROUP.ip(), other.dst_port).into()).unwrap();
+        exchange.send_to(b"known", &GROUP.into()).unwrap();
+        let got = receive(&mut frames, &mut rx, 1);
+        assert_eq!((got[0].0, &got[0].2[..]), (99, &b"known"[..]));
+        assert!((before..=monotonic_ns()).contains(&got[0].1));
+        assert_eq!(rx.drops().get(DropReason::UnknownGroup), 1);
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+    });
+}
+
+#[test]
+fn sends_from_a_transmit_only_socket_in_bursts_beyond_one_kick() {
+    in_namespace("sends_from_a_transmit_only_socket_in_bursts_beyond_one_kick", || {
+        let mut frames = pool();
+        let consumer = consumer("fh1");
+        let XskPair { rx, tx, .. } = open(&mut frames, "fh0", false, true, Mode::Native);
+        assert!(rx.is_none());
+        let mut tx = tx.unwrap();
+        let destination = tx.add_destination(&header("fh0", [10, 9, 1, 77]));
+        let mut sent = 0;
+        // 1, 32, 33, a batch, more than a batch, nearly the ring, and more than the ring holds.
+        for burst in [1, 32, 33, BATCH as u32, 100, RING - 1, 2 * RING + 5] {
+            for i in 0..burst {
+                send(&mut frames, &mut tx, &payload(sent + i, 600), destination).unwrap();
+            }
+            tx.flush(&mut frames);
+            let got = consume(&consumer, burst as usize);
+            assert_eq!(got.len(), burst as usize, "burst of {burst}: {:?} {:?}", tx.counts(), tx.drops());
+            for (i, bytes) in got.iter().enumerate() {
+                assert_eq!(*bytes, payload(sent + i as u32, 600), "burst of {burst}, packet {i}");
+            }
+            sent += burst;
+            settle(&mut frames, &mut tx);
+            frames.assert_conserved(0, 0, 0);
+        }
+        assert_eq!(tx.counts().frames, u64::from(sent));
+        assert!(tx.counts().kicks >= u64::from(sent / 32), "{:?}", tx.counts());
+        assert_eq!(tx.drops().values().iter().sum::<u64>(), 0);
+        tx.update_kernel_counts();
+        assert_eq!(tx.counts().kernel_tx_invalid, 0);
+    });
+}
+
+#[test]
+fn a_packet_that_fits_no_frame_is_refused_and_a_full_ring_says_so() {
+    in_namespace("a_packet_that_fits_no_frame_is_refused_and_a_full_ring_says_so", || {
+        let mut frames = pool();
+        let mut tx = open(&mut frames, "fh0", false, true, Mode::Native).tx.unwrap();
+        let destination = tx.add_destination(&header("fh0", [10, 9, 1, 77]));
+        let frame = frames.alloc().unwrap();
+        let too_long = frames.payload_capacity() + 1;
+        assert_eq!(tx.send(&mut frames, frame, too_long, destination), Err(DropReason::BadBounds));
+        frames.assert_conserved(0, 0, 0);
+
+        // With the link down the kernel takes nothing: the ring fills, and sending says so instead of losing silently.
+        ip(&["link", "set", "fh0", "down"]);
+        let mut queued = 0;
+        let full = loop {
+            match send(&mut frames, &mut tx, b"waits", destination) {
+                Ok(()) => queued += 1,
+                Err(reason) => break reason,
+            }
+            assert!(queued <= RING, "more than the ring holds");
+        };
+        assert_eq!((full, queued), (DropReason::TxFull, RING), "{:?}", tx.counts());
+        assert_eq!((tx.drops().get(DropReason::TxFull), tx.counts().kick_errors > 0), (1, true));
+        frames.assert_conserved(0, tx.frames_held(), 0);
+    });
+}
+
+#[test]
+fn forwards_to_another_interface_on_the_same_umem() {
+    const COUNT: u32 = 200;
+    in_namespace("forwards_to_another_interface_on_the_same_umem", || {
+        let mut frames = pool();
+        let mut steering = steer(Mode::Native);
+        let pair = open(&mut frames, "fh0", true, false, Mode::Native);
+        let mut tx = open(&mut frames, "fo0", false, true, Mode::Native).tx.unwrap();
+        let destination = tx.add_destination(&header("fo0", [10, 9, 3, 77]));
+        let mut rx = pair.rx.unwrap();
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+        let consumer = consumer("fo1");
+        let exchange = exchange();
+        for i in 0..COUNT {
+            exchange.send_to(&payload(i, 4 + i as usize * 7), &GROUP.into()).unwrap();
+        }
+        let mut batch = Batch::new();
+        let mut forwarded = 0;
+        let give_up = Instant::now() + Duration::from_secs(3);
+        while forwarded < COUNT && Instant::now() < give_up {
+            rx.receive(&mut frames, &mut batch);
+            for received in batch.drain(..) {
+                tx.forward(&mut frames, received, destination).unwrap();
+                forwarded += 1;
+            }
+            tx.flush(&mut frames);
+            tx.reclaim(&mut frames);
+            rx.refill(&mut frames);
+            frames.assert_conserved(rx.frames_held(), tx.frames_held(), 0);
+        }
+        let got = consume(&consumer, COUNT as usize);
+        assert_eq!(got.len(), COUNT as usize, "{:?} {:?} {:?}", rx.counts(), tx.counts(), tx.drops());
+        for (i, bytes) in got.iter().enumerate() {
+            assert_eq!(*bytes, payload(i as u32, 4 + i * 7), "packet {i}");
+        }
+        settle(&mut frames, &mut tx);
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+    });
+}
+
+/// Receives one datagram, to be forwarded.
+fn receive_one(frames: &mut Frames, port: &mut XskRx) -> Received {
+    let mut batch = Batch::new();
+    let give_up = Instant::now() + Duration::from_secs(3);
+    while batch.is_empty() && Instant::now() < give_up {
+        port.receive(frames, &mut batch);
+        port.refill(frames);
+    }
+    assert_eq!(batch.len(), 1, "{:?} {:?}", port.counts(), port.drops());
+    batch.remove(0)
+}
+
+#[test]
+fn receives_and_sends_on_one_socket_with_and_without_tag() {
+    in_namespace("receives_and_sends_on_one_socket_with_and_without_tag", || {
+        let mut frames = pool();
+        let mut steering = steer(Mode::Native);
+        let pair = open(&mut frames, "fh0", true, true, Mode::Native);
+        let (mut rx, mut tx) = (pair.rx.unwrap(), pair.tx.unwrap());
+        let plain = tx.add_destination(&header("fh0", [10, 9, 1, 77]));
+        let tagged = tx.add_destination(&Header { vlan: 5, ..header("fh0", [10, 9, 1, 77]) });
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+
+        // At the other end the kernel takes what is untagged, and a second filter what is tagged.
+        let (consumer, exchange) = (consumer("fh1"), exchange());
+        let mut far_frames = pool();
+        let mut far_steering = Steering::attach("fh1", Mode::Native, COOKIE).unwrap();
+        let key = GroupKey { dst_ip: OUT.ip().octets(), dst_port: OUT.port(), vlan: 5 };
+        far_steering.insert_rule(key, GroupRule { source_ip: [10, 9, 1, 77], line: 1, flags: 0 }).unwrap();
+        let far = open(&mut far_frames, "fh1", true, false, Mode::Native);
+        let mut far_rx = far.rx.unwrap();
+        far_rx.refill(&mut far_frames);
+        far_steering.set_socket(0, far.fd).unwrap();
+
+        for (i, to) in [plain, tagged, plain, tagged].into_iter().enumerate() {
+            let bytes = payload(i as u32, 900);
+            exchange.send_to(&bytes, &GROUP.into()).unwrap();
+            let received = receive_one(&mut frames, &mut rx);
+            tx.forward(&mut frames, received, to).unwrap();
+            tx.flush(&mut frames);
+            match to == tagged {
+                true => assert_eq!(receive(&mut far_frames, &mut far_rx, 1)[0].2, bytes, "packet {i}"),
+                false => assert_eq!(consume(&consumer, 1), [bytes], "packet {i}"),
+            }
+        }
+        send(&mut frames, &mut tx, b"built here", tagged).unwrap();
+        settle(&mut frames, &mut tx);
+        assert_eq!(receive(&mut far_frames, &mut far_rx, 1)[0].2, b"built here");
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+        far_frames.assert_conserved(far_rx.frames_held(), 0, 0);
+    });
+}
+
+#[test]
+fn tagged_input_is_forwarded_untagged() {
+    in_namespace("tagged_input_is_forwarded_untagged", || {
+        let mut frames = pool();
+        let mut steering = Steering::attach("fh0", Mode::Native, COOKIE).unwrap();
+        let (key, rule) = rule();
+        steering.insert_rule(GroupKey { vlan: 5, ..key }, rule).unwrap();
+        let pair = open(&mut frames, "fh0", true, false, Mode::Native);
+        let mut tx = open(&mut frames, "fo0", false, true, Mode::Native).tx.unwrap();
+        let destination = tx.add_destination(&header("fo0", [10, 9, 3, 77]));
+        let mut rx = pair.rx.unwrap();
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+
+        let mut exchange_frames = pool();
+        let mut exchange = open(&mut exchange_frames, "fh1", false, true, Mode::Native).tx.unwrap();
+        let source = SocketAddrV4::new(Ipv4Addr::new(10, 9, 1, 1), 1);
+        let to_group = Header::multicast([2, 0, 0, 0, 0, 9], 5, source, GROUP, 1).unwrap();
+        let to_group = exchange.add_destination(&to_group);
+        let consumer = consumer("fo1");
+        for i in 0..3 {
+            send(&mut exchange_frames, &mut exchange, &payload(i, 1000), to_group).unwrap();
+            settle(&mut exchange_frames, &mut exchange);
+            let received = receive_one(&mut frames, &mut rx);
+            assert_eq!(received.payload_offset, 46, "behind a tag");
+            tx.forward(&mut frames, received, destination).unwrap();
+            tx.flush(&mut frames);
+            assert_eq!(consume(&consumer, 1), [payload(i, 1000)]);
+        }
+        settle(&mut frames, &mut tx);
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+    });
+}
+
+#[test]
+fn a_flood_without_free_frames_loses_loudly_and_no_frame() {
+    in_namespace("a_flood_without_free_frames_loses_loudly_and_no_frame", || {
+        let mut frames = pool();
+        let mut steering = steer(Mode::Native);
+        let pair = open(&mut frames, "fh0", true, false, Mode::Native);
+        let mut rx = pair.rx.unwrap();
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+        let exchange = exchange();
+        let flood = 3 * RING;
+        for i in 0..flood {
+            exchange.send_to(&payload(i, 100), &GROUP.into()).unwrap();
+        }
+        let got = receive(&mut frames, &mut rx, flood as usize).len() as u64;
+        rx.update_kernel_counts();
+        let redirected = steering.line_stats(LINE).unwrap().packets;
+        let lost = rx.counts().kernel_rx_dropped + rx.counts().kernel_rx_ring_full;
+        assert_eq!(got, u64::from(RING), "what the rings hold");
+        assert_eq!(got + lost, redirected, "{:?}", rx.counts());
+        // Having been refilled, it works on.
+        exchange.send_to(b"after", &GROUP.into()).unwrap();
+        assert_eq!(receive(&mut frames, &mut rx, 1)[0].2, b"after");
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+    });
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    in_namespace("what_cannot_be_opened_says_why", || {
+        let mut frames = pool();
+        let mut other = pool();
+        let first = open(&mut frames, "fh0", true, true, Mode::Native);
+        assert_eq!(first.in_force(), Mode::Native);
+        let refuse = |frames: &mut Frames, interface: &str, queue, mode| {
+            xsk::open(frames, interface, queue, true, false, mode, RING, COOKIE).unwrap_err().to_string()
+        };
+        let busy = "fh0 queue 0 already has an AF_XDP socket (EBUSY)";
+        assert!(refuse(&mut other, "fh0", 0, Mode::Native).starts_with(busy));
+        assert!(refuse(&mut frames, "fh0", 0, Mode::Native).starts_with(busy), "twice on one UMEM");
+        let absent = refuse(&mut other, "fh9", 0, Mode::Native);
+        assert!(absent.contains("fh9") && absent.contains("no such interface"), "{absent}");
+        let queue = refuse(&mut other, "fo0", 17, Mode::Native);
+        assert!(queue.contains("queue 17") && queue.contains("is there such a queue?"), "{queue}");
+        let zero_copy = refuse(&mut other, "fo0", 0, Mode::ZeroCopy);
+        assert!(zero_copy.contains("the driver cannot do zero-copy"), "{zero_copy}");
+        let heap = refuse(&mut Frames::heap(64, 2048), "fo0", 0, Mode::Native);
+        assert!(heap.contains("needs frames in a UMEM"), "{heap}");
+        assert!(refuse(&mut other, "fo0", 0, Mode::Socket).contains("is not an AF_XDP socket"));
+        // After all these refusals the same pool can still open one, in the mode that the driver has.
+        let opened = open(&mut other, "fo0", true, true, Mode::Auto);
+        assert_eq!(opened.in_force(), Mode::Native);
+    });
+}
+
+#[test]
+fn a_killed_owner_frees_the_queue_at_once() {
+    const HOLD: &str = "FEEDHANDLER_TEST_HOLD_QUEUE";
+    const TEST: &str = "a_killed_owner_frees_the_queue_at_once";
+    if let Some(marker) = std::env::var_os(HOLD) {
+        let mut frames = pool();
+        let mut steering = steer(Mode::Native);
+        let pair = open(&mut frames, "fh0", true, true, Mode::Native);
+        let mut rx = pair.rx.unwrap();
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+        std::fs::write(marker, "open").unwrap();
+        std::thread::sleep(Duration::from_secs(30));
+        return;
+    }
+    in_namespace(TEST, || {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = folder.path().join("open");
+        let mut holder = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("xsk::{TEST}")])
+            .env(HOLD, &marker)
+            .spawn()
+            .unwrap();
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !marker.exists() {
+            assert!(Instant::now() < give_up, "the other process did not open its socket");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        exchange().send_to(b"to the other process", &GROUP.into()).unwrap();
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+
+        let mut frames = pool();
+        let pair = open(&mut frames, "fh0", true, false, Mode::Native);
+        let mut steering = steer(Mode::Native);
+        let mut rx = pair.rx.unwrap();
+        rx.refill(&mut frames);
+        steering.set_socket(0, pair.fd).unwrap();
+        exchange().send_to(b"to us", &GROUP.into()).unwrap();
+        assert_eq!(receive(&mut frames, &mut rx, 1)[0].2, b"to us");
+        frames.assert_conserved(rx.frames_held(), 0, 0);
+    });
+}
