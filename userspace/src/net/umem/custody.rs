@@ -8,7 +8,7 @@ use super::{Frames, Owner};
 pub struct Custody {
     /// On the pool's stack.
     pub free: usize,
-    /// Held as [`Frame`] by code outside ports.
+    /// Held as [`Frame`](super::Frame) by code outside ports.
     pub user: usize,
     /// Lent to receive ports.
     pub rx: usize,

@@ -125,8 +125,8 @@ impl XskTx {
         reason
     }
 
-    /// See [`crate::net::TxPort::flush`]. In copy mode one system call sends [`FRAMES_PER_KICK`] frames, so it kicks as
-    /// often as the backlog needs, and stops when [`IDLE_KICKS`] in a row have moved nothing.
+    /// See [`crate::net::TxPort::flush`]. In copy mode one system call sends 32 frames, so it kicks as
+    /// often as the backlog needs, and stops when several in a row have moved nothing.
     pub fn flush(&mut self, frames: &mut Frames) {
         self.counts.frames += self.tx.submit() as u64;
         let mut backlog = self.backlog();
