@@ -1,1 +1,15 @@
-//! Exchange simulator, namespace lab, consumer.
+//! The feed handler's counterparts in tests, benches and the demo: an exchange that publishes a generated day over two
+//! imperfect lines, a lab of network namespaces, and a consumer that checks every record against the exchange's truth.
+//!
+//! Nothing here uses the handler's own crate: what checks must not share the checked code's mistakes.
+
+pub mod consumer;
+pub mod day;
+pub mod exchange;
+pub mod itch;
+pub mod lab;
+pub mod line;
+pub mod mold;
+pub mod ranges;
+pub mod records;
+pub mod truth;

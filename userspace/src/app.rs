@@ -1,2 +1,113 @@
-//! app
+//! Start-up and shutdown order, nothing else.
 #![forbid(unsafe_code)]
+
+pub mod build;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::plan::{Plan, WorkerPlan};
+use crate::control::{self, Desk, InterfaceLink, Listeners};
+use crate::worker::Worker;
+
+/// Runs the plan until SIGINT or SIGTERM.
+///
+/// Up: addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
+/// rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
+/// reads; then the workers; sockets last.
+///
+/// # Errors
+/// The first step that failed, naming what and the remedy. Everything done before it is undone.
+pub fn run(plan: Plan) -> anyhow::Result<()> {
+    let plan = Arc::new(plan);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control threads")?;
+    // Before anything is attached: a taken address must not cost a link reset.
+    let listeners = Listeners::bind(&plan)?;
+    let cookie = cookie();
+    let mut edges = build::edges(&plan, cookie)?;
+    let mut workers = Vec::new();
+    let mut links = Vec::new();
+    let utc_ns = clock::utc_ns();
+    for index in 0..plan.workers.len() {
+        let (worker, link) = build::worker(&plan, index, &mut edges, cookie, utc_ns)?;
+        workers.push(worker);
+        links.push(link);
+    }
+    let mut interfaces = Vec::new();
+    for (edge, wanted) in edges.into_iter().zip(&plan.interfaces) {
+        info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
+        interfaces.push(InterfaceLink { mode_in_force: edge.mode, steering: edge.steering });
+    }
+    let desk = Desk::new(Arc::clone(&plan), interfaces, links);
+    let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker));
+    let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
+    let outcome = match desk.start_lines() {
+        Ok(_) => {
+            info!(name = %plan.name, "running");
+            let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
+            runtime.block_on(serving).map_err(anyhow::Error::from)
+        }
+        Err(error) => Err(error.into()),
+    };
+    desk.detach();
+    stop(&desk, threads);
+    info!("stopped");
+    outcome
+}
+
+/// Stops and joins the workers. Their sockets close here, after the programs were detached.
+fn stop(desk: &Desk, threads: Vec<JoinHandle<Worker>>) {
+    if let Err(stuck) = desk.stop_workers() {
+        // The process ends anyway, and with it the threads; but an operator should know.
+        error!(workers = stuck.join(", "), "take no commands and are abandoned");
+        return;
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a worker panicked");
+        }
+    }
+}
+
+fn spawn(wanted: &WorkerPlan, worker: Worker) -> anyhow::Result<JoinHandle<Worker>> {
+    let core = wanted.core.map(|id| core_affinity::CoreId { id });
+    let name = wanted.name.clone();
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            if let Some(core) = core
+                && !core_affinity::set_for_current(core)
+            {
+                warn!(worker = %name, core = core.id, "cannot pin to the core: not among the process's CPUs");
+            }
+            worker.run()
+        })
+        .map_err(|error| anyhow!("cannot start worker {}: {error}", wanted.name))
+}
+
+/// Distinguishes our metadata from whatever else may stand in front of a frame; never zero.
+fn cookie() -> u16 {
+    u16::try_from(clock::utc_ns() & 0xFFFF).unwrap_or_default() | 1
+}
+
+async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        warn!("cannot listen for signals: stop with SIGKILL only");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM"),
+        _ = interrupt.recv() => info!("SIGINT"),
+    }
+}

@@ -1,2 +1,234 @@
-//! control
+//! The control desk: what an operator can see and change while the handler runs.
+//!
+//! Everything is reached through one [`Desk`], which any thread may use. It never touches the data path: to a worker it
+//! speaks through the bounded queues of its [`WorkerLink`], and it reads the counters that the worker publishes.
+//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address, metrics over HTTP.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+mod events;
+mod grpc;
+mod lines;
+mod select;
+mod serve;
+mod status;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use xdp_ebpf::{LineStats, Verdict};
+
+pub use lines::{Changes, LineState};
+pub use select::{SelectError, Selector};
+pub use serve::{Listeners, ServeError, serve};
+
+use crate::clock::{monotonic_ns, utc_ns};
+use crate::config::plan::{Mode, Plan};
+use crate::latency::StageHistograms;
+use crate::steering::{Steering, SteeringError};
+use crate::worker::shared::{Command, WorkerLink};
+
+/// A worker that has not published its counters for so long is not alive: it does so every 100 microseconds or so.
+pub const ALIVE_NS: u64 = 1_000_000_000;
+
+/// How one interface of the plan is in use.
+#[derive(Debug)]
+pub struct InterfaceLink {
+    /// The mode that the sockets have, as read back from the kernel.
+    pub mode_in_force: Mode,
+    /// The attached XDP program; `None` with kernel sockets, and on an interface that only transmits.
+    pub steering: Option<Steering>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A step of the kernel's failed: the join, or the change of the filter's map.
+    #[error("line {line} of `{channel}`: {source}")]
+    Kernel {
+        /// Name of the channel.
+        channel: String,
+        /// Name of the line.
+        line: String,
+        /// Which step, and why.
+        source: SteeringError,
+    },
+    /// The worker does not take commands.
+    #[error(
+        "line {line} of `{channel}`: worker `{worker}` takes no commands (its queue is full); is it alive? `feedctl status` tells"
+    )]
+    Worker {
+        /// Name of the channel.
+        channel: String,
+        /// Name of the line.
+        line: String,
+        /// Name of the worker.
+        worker: String,
+    },
+}
+
+/// What is known and can be changed of the running handler.
+#[derive(Debug)]
+pub struct Desk {
+    plan: Arc<Plan>,
+    started_ns: u64,
+    started_utc_ns: u64,
+    interfaces: Vec<Interface>,
+    links: Vec<WorkerLink>,
+    lines: Mutex<Vec<lines::Held>>,
+    events: Mutex<events::Events>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    mode_in_force: Mode,
+    steering: Mutex<Option<Steering>>,
+}
+
+impl Desk {
+    /// A desk for what has been started: `interfaces` in the order of the plan, and the link of every worker.
+    ///
+    /// No line is in force until [`Self::start_lines`].
+    ///
+    /// # Panics
+    /// When an interface or a worker of the plan is missing: a fault of the caller.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, interfaces: Vec<InterfaceLink>, mut links: Vec<WorkerLink>) -> Arc<Self> {
+        assert_eq!(interfaces.len(), plan.interfaces.len(), "one link per interface of the plan");
+        links.sort_by_key(|link| link.index);
+        assert!(links.iter().map(|link| link.index).eq(0..plan.workers.len()), "one link per worker of the plan");
+        let interfaces = interfaces
+            .into_iter()
+            .map(|link| Interface { mode_in_force: link.mode_in_force, steering: Mutex::new(link.steering) })
+            .collect();
+        let lines = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
+        let events = events::Events::new(plan.channels.len(), plan.workers.len());
+        Arc::new(Self {
+            plan,
+            started_ns: monotonic_ns(),
+            started_utc_ns: utc_ns(),
+            interfaces,
+            links,
+            lines: Mutex::new(lines),
+            events: Mutex::new(events),
+        })
+    }
+
+    /// The plan that runs.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The workers' links, in the order of the plan.
+    #[must_use]
+    pub fn links(&self) -> &[WorkerLink] {
+        &self.links
+    }
+
+    /// Time since the desk was made, nanoseconds.
+    #[must_use]
+    pub fn uptime_ns(&self) -> u64 {
+        monotonic_ns().saturating_sub(self.started_ns)
+    }
+
+    /// When the desk was made, UTC, nanoseconds since 1970.
+    #[must_use]
+    pub const fn started_utc_ns(&self) -> u64 {
+        self.started_utc_ns
+    }
+
+    /// The worker that a channel of the plan runs on.
+    #[must_use]
+    pub fn link_of_channel(&self, channel: usize) -> &WorkerLink {
+        &self.links[self.plan.channels[channel].worker]
+    }
+
+    /// The mode in force of an interface of the plan.
+    #[must_use]
+    pub fn mode_in_force(&self, interface: usize) -> Mode {
+        self.interfaces[interface].mode_in_force
+    }
+
+    /// Frames by verdict of an interface, in the order of [`Verdict::ALL`]; `None` without a program.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn verdicts(&self, interface: usize) -> Result<Option<[u64; Verdict::COUNT]>, SteeringError> {
+        locked(&self.interfaces[interface].steering).as_ref().map(Steering::verdicts).transpose()
+    }
+
+    /// What the XDP program redirected for a line; `None` without a program.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn line_stats(&self, line: usize) -> Result<Option<LineStats>, SteeringError> {
+        let interface = &self.interfaces[self.plan.lines[line].interface];
+        let index = u16::try_from(line).expect("a plan has at most 1024 lines");
+        locked(&interface.steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
+    }
+
+    /// Why the handler is not ready: a worker that is not alive, a desired line that is not in force. Empty = ready.
+    ///
+    /// A silent channel does not count: before the exchange opens there is nothing to hear.
+    #[must_use]
+    pub fn not_ready_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let now_ns = monotonic_ns();
+        for (worker, link) in self.plan.workers.iter().zip(&self.links) {
+            let silence_ns = link.shared.silence_ns(now_ns);
+            if !link.shared.running.load(Relaxed) {
+                reasons.push(format!("worker `{}` is not running", worker.name));
+            } else if silence_ns > ALIVE_NS {
+                reasons.push(format!("worker `{}` has been silent for {} ms", worker.name, silence_ns / 1_000_000));
+            }
+        }
+        for (line, state) in self.plan.lines.iter().zip(self.line_states()) {
+            if state.desired && !state.in_force {
+                let channel = &self.plan.channels[line.channel].name;
+                reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
+            }
+        }
+        reasons
+    }
+
+    /// Takes what the workers reported: logs losses and state changes (a few per second and channel at most), adds up
+    /// latencies. [`serve`] calls it several times per second; without it call it yourself.
+    pub fn poll(&self) {
+        locked(&self.events).take_all(&self.plan, &self.links, monotonic_ns());
+    }
+
+    /// All workers' latencies since start, at most about a second old.
+    #[must_use]
+    pub fn latencies(&self) -> StageHistograms {
+        locked(&self.events).latencies()
+    }
+
+    /// Asks every worker to leave its loop. Those whose command queue is full are named.
+    ///
+    /// # Errors
+    /// Names of the workers that did not take the command.
+    pub fn stop_workers(&self) -> Result<(), Vec<String>> {
+        let stuck = self.links.iter().filter(|link| link.send(Command::Stop).is_err());
+        let stuck: Vec<String> = stuck.map(|link| self.plan.workers[link.index].name.clone()).collect();
+        if stuck.is_empty() { Ok(()) } else { Err(stuck) }
+    }
+
+    /// Leaves all groups and detaches all programs: the first step of shutdown, before any AF_XDP socket is closed.
+    pub fn detach(&self) {
+        for held in &mut *locked(&self.lines) {
+            held.leave();
+        }
+        for interface in &self.interfaces {
+            *locked(&interface.steering) = None;
+        }
+    }
+}
+
+/// A panic elsewhere must not take the control desk with it: what is behind these locks is whole after every statement.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -2,7 +2,26 @@
 //!
 //! This module knows no socket, no clock, no thread and no log: time comes in as a number, what comes out goes to a
 //! [`BlockSink`].
-#![forbid(unsafe_code)]
+//!
+//! Data flows through the modules in this order: [`transport`] (header and blocks of a datagram), [`arbiter`] (order,
+//! duplicates, gaps, deadlines; sees sequences, never payload), [`hold`] (packets that are ahead of a gap), [`decode`]
+//! (messages to records) over [`orders`]; [`channel`] ties them together.
+//
+// No `forbid(unsafe_code)` here, because it would bind the child module `prefetch`; every other child has its own, and
+// the crate denies it.
+
+pub mod arbiter;
+pub mod channel;
+pub mod decode;
+pub mod hold;
+pub mod midnights;
+pub mod orders;
+pub mod prefetch;
+pub mod transport;
+
+pub use arbiter::{ChannelState, Gap};
+pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, LineRole};
+pub use midnights::Midnights;
 
 /// Index of a channel in the plan.
 pub type ChannelIndex = u16;

@@ -12,8 +12,9 @@ pub mod feed;
 pub mod publish;
 pub mod worker;
 
+pub mod replay;
+
 pub mod control;
-pub mod recovery;
 pub mod steering;
 
 pub mod clock;

@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counts;
+pub mod export;
+pub mod http;
 
 pub use counts::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};

@@ -1,2 +1,105 @@
-//! publish
+//! Records to destinations: each delivered message becomes one MoldUDP64 block of every stream that carries its channel.
+//!
+//! The output is *sequence-transparent*: session and sequence are the input's own, one block per input message, empty
+//! where the message yields nothing. So a gap in the output is the exchange's gap, and two instances emit the same
+//! stream without coordination.
 #![forbid(unsafe_code)]
+
+mod packet;
+mod stream;
+
+pub use packet::OpenPacket;
+pub use stream::{Stream, StreamSettings};
+
+use crate::feed::{Block, BlockSink, ChannelIndex, Session};
+use crate::metrics::{DestinationCounts, DropCounts};
+use crate::net::TxPort;
+use crate::net::umem::Frames;
+
+/// All output streams of one worker.
+#[derive(Debug)]
+pub struct Publisher {
+    streams: Vec<Stream>,
+}
+
+impl Publisher {
+    /// A publisher for these streams.
+    #[must_use]
+    pub fn new(streams: Vec<Stream>) -> Self {
+        Self { streams }
+    }
+
+    /// Borrows what is needed to publish: a [`BlockSink`] that writes into output packets.
+    pub fn outbound<'a>(&'a mut self, frames: &'a Frames, ports: &'a mut [TxPort]) -> Outbound<'a> {
+        Outbound { streams: &mut self.streams, frames, ports }
+    }
+
+    /// Hands over every open packet that holds at least one record, then transmits. Returns whether anything left.
+    ///
+    /// A packet of nothing but empty blocks stays open: it waits for the next record or for [`Self::tick`].
+    pub fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) -> bool {
+        for stream in &mut self.streams {
+            stream.flush(frames, ports);
+        }
+        let mut sent = false;
+        for port in ports {
+            let before = port.counts().frames;
+            port.flush(frames);
+            sent |= port.counts().frames != before;
+        }
+        sent
+    }
+
+    /// Sends what is due by time: packets of empty blocks, heartbeats, repeated ends of session.
+    pub fn tick(&mut self, now_ns: u64, frames: &Frames, ports: &mut [TxPort]) {
+        for stream in &mut self.streams {
+            stream.tick(now_ns, frames, ports);
+        }
+    }
+
+    /// Gives the open packets' frames back, at shutdown.
+    pub fn close(&mut self, frames: &Frames) {
+        for stream in &mut self.streams {
+            stream.close(frames);
+        }
+    }
+
+    /// Frames that open packets hold.
+    #[must_use]
+    pub fn frames_held(&self) -> usize {
+        self.streams.iter().filter(|stream| stream.is_open()).count()
+    }
+
+    /// Per stream: index into the plan's destinations, its counters, and its drops.
+    pub fn counts(&self) -> impl Iterator<Item = (usize, &DestinationCounts, &DropCounts)> {
+        self.streams.iter().map(|stream| (stream.destination(), stream.counts(), stream.drops()))
+    }
+}
+
+/// The publisher together with the frames and ports that it writes to.
+#[derive(Debug)]
+pub struct Outbound<'a> {
+    streams: &'a mut [Stream],
+    frames: &'a Frames,
+    ports: &'a mut [TxPort],
+}
+
+impl BlockSink for Outbound<'_> {
+    fn block(&mut self, block: &Block<'_>) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == block.channel) {
+            stream.block(block, self.frames, self.ports);
+        }
+    }
+
+    fn lost(&mut self, channel: ChannelIndex, session: &Session, _from: u64, to: u64) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+            stream.skip_to(session, to, self.frames, self.ports);
+        }
+    }
+
+    fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+            stream.end_of_session(session, next, self.frames, self.ports);
+        }
+    }
+}

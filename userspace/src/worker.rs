@@ -1,4 +1,269 @@
-//! The duty cycle.
+//! The duty cycle of one pinned thread: the only module that knows all stages.
+//!
+//! clock → at most one command → per port: receive ≤ 64, admit, deliver, flush, give frames back → housekeeping.
+//! Everything is allocated before [`Worker::run`]; from then on the worker takes no lock, writes no log, and makes no
+//! system call but the ports' own.
 #![forbid(unsafe_code)]
 
+mod housekeeping;
 pub mod shared;
+mod tap;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arrayvec::ArrayVec;
+
+use crate::clock;
+use crate::config::plan::Idle;
+use crate::feed::{Channel, LineRole};
+use crate::latency::{Stage, StageHistograms};
+use crate::metrics::{DropCounts, DropReason};
+use crate::net::umem::Frames;
+use crate::net::{BATCH, Batch, RxPort, TxPort};
+use crate::publish::Publisher;
+use housekeeping::Schedule;
+use shared::{Command, Event, WorkerShared};
+use tap::Tap;
+
+/// What the worker knows of one line of the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct LineSlot {
+    /// Index into the worker's channels.
+    pub channel: usize,
+    /// Which copy it is.
+    pub role: LineRole,
+    /// Whether its datagrams are used.
+    pub enabled: bool,
+}
+
+/// Everything a worker is made of; built by `app` (or by a test, with memory ports).
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// The frame pool that all its ports use.
+    pub frames: Frames,
+    /// Receive ports, in the order of `WorkerPlan::rx`.
+    pub rx: Vec<RxPort>,
+    /// Transmit ports, in the order of `WorkerPlan::tx`.
+    pub tx: Vec<TxPort>,
+    /// By index into `Plan::lines`; `None` for lines of other workers.
+    pub lines: Vec<Option<LineSlot>>,
+    /// The channels, each with its index into `Plan::channels`.
+    pub channels: Vec<(usize, Channel)>,
+    /// The output streams.
+    pub publisher: Publisher,
+    /// What to do when a cycle found nothing.
+    pub idle: Idle,
+    /// Commands from control.
+    pub commands: rtrb::Consumer<Command>,
+    /// Events to control.
+    pub events: rtrb::Producer<Event>,
+    /// Counters for everybody.
+    pub shared: Arc<WorkerShared>,
+}
+
+#[derive(Debug)]
+struct ChannelSlot {
+    plan_index: usize,
+    channel: Channel,
+    /// Set by `admit`, cleared by `deliver`: saves a call per channel and batch.
+    touched: bool,
+    /// The state that was last reported.
+    reported: crate::feed::ChannelState,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    frames: Frames,
+    rx: Vec<RxPort>,
+    tx: Vec<TxPort>,
+    lines: Vec<Option<LineSlot>>,
+    /// Drops before any channel, by line; the last entry is for lines that are not ours.
+    line_drops: Vec<DropCounts>,
+    channels: Vec<ChannelSlot>,
+    publisher: Publisher,
+    idle: Idle,
+    commands: rtrb::Consumer<Command>,
+    events: rtrb::Producer<Event>,
+    events_dropped: u64,
+    shared: Arc<WorkerShared>,
+    latency: Box<StageHistograms>,
+    batch: Batch,
+    utc_offset_ns: u64,
+    schedule: Schedule,
+    stopping: bool,
+}
+
+impl Worker {
+    /// A worker of these parts. Allocates what is left to allocate.
+    #[must_use]
+    pub fn new(parts: WorkerParts) -> Self {
+        let WorkerParts { frames, rx, tx, lines, channels, publisher, idle, commands, events, shared } = parts;
+        let line_drops = vec![DropCounts::default(); lines.len() + 1];
+        let channels = channels
+            .into_iter()
+            .map(|(plan_index, channel)| ChannelSlot {
+                plan_index,
+                reported: channel.state(),
+                channel,
+                touched: false,
+            })
+            .collect();
+        Self {
+            frames,
+            rx,
+            tx,
+            lines,
+            line_drops,
+            channels,
+            publisher,
+            idle,
+            commands,
+            events,
+            events_dropped: 0,
+            shared,
+            latency: Box::default(),
+            batch: Batch::new(),
+            utc_offset_ns: clock::utc_offset_ns(),
+            schedule: Schedule::default(),
+            stopping: false,
+        }
+    }
+
+    /// Runs duty cycles until [`Command::Stop`]; returns the worker so that its parts are dropped where they were made.
+    #[must_use]
+    pub fn run(mut self) -> Self {
+        self.shared.running.store(true, Relaxed);
+        while !self.stopping {
+            if !self.cycle(clock::monotonic_ns) && self.idle == Idle::Yield {
+                std::thread::yield_now();
+            }
+        }
+        self.finish(clock::monotonic_ns());
+        self
+    }
+
+    /// One duty cycle; `clock` gives CLOCK_MONOTONIC (or simulated) nanoseconds. Returns whether anything was received.
+    pub fn cycle(&mut self, clock: impl Fn() -> u64) -> bool {
+        let started_ns = clock();
+        self.take_command();
+        let mut received = false;
+        for port in 0..self.rx.len() {
+            self.rx[port].receive(&self.frames, &mut self.batch);
+            if !self.batch.is_empty() {
+                received = true;
+                self.run_batch(&clock);
+            }
+            self.rx[port].refill(&self.frames);
+        }
+        for port in &mut self.tx {
+            port.reclaim(&self.frames);
+        }
+        self.keep_house(started_ns, received);
+        received
+    }
+
+    /// Takes the batch through all stages and gives its frames back.
+    fn run_batch(&mut self, clock: &impl Fn() -> u64) {
+        let woken_ns = clock();
+        let admitted = self.admit_batch(woken_ns);
+        let mut tap = Tap {
+            outbound: self.publisher.outbound(&self.frames, &mut self.tx),
+            events: &mut self.events,
+            dropped: &mut self.events_dropped,
+        };
+        let (frames, batch) = (&self.frames, &self.batch);
+        for slot in self.channels.iter_mut().filter(|slot| slot.touched) {
+            slot.touched = false;
+            slot.channel.deliver(|i| frames.payload(&batch[usize::from(i)]), self.utc_offset_ns, &mut tap);
+        }
+        let decoded_ns = clock();
+        if self.publisher.flush(&self.frames, &mut self.tx) {
+            let sent_ns = clock();
+            let count = admitted.len() as u64;
+            self.latency.record_n(Stage::WorkerToDecoded, decoded_ns - woken_ns, count);
+            self.latency.record_n(Stage::DecodedToSent, sent_ns - decoded_ns, count);
+            for entry_ns in admitted {
+                self.latency.record(Stage::EntryToSent, sent_ns.saturating_sub(entry_ns));
+            }
+        }
+        for received in self.batch.drain(..) {
+            self.frames.free(received.frame);
+        }
+    }
+
+    /// Stage 1 for the whole batch; returns the arrival times of the datagrams that were not dropped.
+    fn admit_batch(&mut self, woken_ns: u64) -> ArrayVec<u64, BATCH> {
+        let mut admitted = ArrayVec::new();
+        for (i, received) in self.batch.iter().enumerate() {
+            let unknown = self.lines.len();
+            let index = usize::from(received.line);
+            let Some(Some(line)) = self.lines.get(index) else {
+                self.line_drops[unknown].add(DropReason::UnknownGroup);
+                continue;
+            };
+            if !line.enabled {
+                self.line_drops[index].add(DropReason::NotSubscribed);
+                continue;
+            }
+            self.latency.record(Stage::EntryToWorker, woken_ns.saturating_sub(received.received_ns));
+            let slot = &mut self.channels[line.channel];
+            slot.touched = true;
+            let payload = self.frames.payload(received);
+            let position = u16::try_from(i).expect("a batch has at most 64 datagrams");
+            // The channel counts what it refuses, by line and reason.
+            if slot.channel.admit(position, line.role, payload, received.received_ns).is_ok() {
+                admitted.push(received.received_ns);
+            }
+        }
+        admitted
+    }
+
+    fn take_command(&mut self) {
+        let Ok(command) = self.commands.pop() else { return };
+        match command {
+            Command::SetLine { line, enabled } => {
+                if let Some(Some(slot)) = self.lines.get_mut(line) {
+                    slot.enabled = enabled;
+                }
+                for port in &mut self.rx {
+                    // Kernel sockets join and leave here; the control side has joined already, so a refusal would have
+                    // been seen there. The line's packets would stay away, which its counters show.
+                    let _ = port.set_line(u16::try_from(line).unwrap_or(u16::MAX), enabled);
+                }
+            }
+            Command::SwapLatency(mut empty) => {
+                std::mem::swap(&mut self.latency, &mut empty);
+                self.report(Event::Latency(empty));
+            }
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        if self.events.push(event).is_err() {
+            self.events_dropped += 1;
+        }
+    }
+
+    /// Frames in user space that belong neither to the pool nor to a port: none between cycles but open packets.
+    ///
+    /// # Panics
+    /// If frames were lost or doubled: a bug of ours.
+    pub fn audit(&self) {
+        let held: usize = self.rx.iter().map(RxPort::frames_held).chain(self.tx.iter().map(TxPort::frames_held)).sum();
+        let sum = self.frames.free_count() + held + self.batch.len() + self.publisher.frames_held();
+        assert_eq!(sum, self.frames.frame_count(), "frames were lost or doubled");
+    }
+
+    /// The receive ports, for tests that inject.
+    pub fn rx_mut(&mut self) -> (&Frames, &mut [RxPort]) {
+        (&self.frames, &mut self.rx)
+    }
+
+    /// The transmit ports, for tests that look at what was sent.
+    pub fn tx_mut(&mut self) -> (&Frames, &mut [TxPort]) {
+        (&self.frames, &mut self.tx)
+    }
+}

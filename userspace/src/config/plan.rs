@@ -91,6 +91,8 @@ pub struct WorkerPlan {
     pub frame_bytes: u32,
     /// Entries of each receive, transmit, fill and completion ring; a power of two.
     pub ring_entries: u32,
+    /// What to do when there is nothing to receive.
+    pub idle: Idle,
     /// Whether the UMEM and the order stores use huge pages.
     pub huge_pages: bool,
     /// Receive queues that the worker owns: (index into [`Plan::interfaces`], queue). No queue has two owners.
@@ -238,4 +240,13 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+}
+
+/// What a worker does when a duty cycle found nothing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Poll again at once: the lowest latency, and all of its core.
+    Spin,
+    /// Let another thread of the core run first: for hosts with fewer cores than busy threads.
+    Yield,
 }

@@ -44,6 +44,7 @@ counter_set! {
         ahead: "Packets that arrived ahead of a gap and were held",
         heartbeats: "Heartbeats and end-of-session packets",
         malformed: "Packets that the transport parser rejected",
+        trailing: "Packets with bytes after the last message block (delivered)",
         last_seen_ns: "CLOCK_MONOTONIC time of the newest packet, nanoseconds",
     }
 }
@@ -62,7 +63,7 @@ counter_set! {
         hold_evicted: "Held packets dropped because the hold buffer was full",
         sessions: "Sessions started",
         records: "DBN records produced",
-        decode_errors: "Messages shorter than their type requires",
+        decode_errors: "Messages shorter than their type requires (no record)",
         unknown_types: "Messages of a type that the decoder does not know (skipped)",
         unknown_orders: "Executions, cancels, deletes and replaces of an order that is not in the store",
         duplicate_orders: "Adds of an order reference that was live already (replaced)",
@@ -128,6 +129,8 @@ pub enum DropReason {
     HoldFull,
     /// The destination is switched off or has no link-layer address.
     DestinationDown,
+    /// A block larger than the destination's packets; an empty block was sent in its place.
+    Oversized,
     /// No free frame to build an output packet in.
     NoFreeFrame,
     /// The transmit ring or socket buffer stayed full.
@@ -138,7 +141,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -150,6 +153,7 @@ impl DropReason {
         Self::Duplicate,
         Self::HoldFull,
         Self::DestinationDown,
+        Self::Oversized,
         Self::NoFreeFrame,
         Self::TxFull,
         Self::TxError,
@@ -173,6 +177,7 @@ impl DropReason {
             Self::Duplicate => "duplicate",
             Self::HoldFull => "hold_full",
             Self::DestinationDown => "destination_down",
+            Self::Oversized => "oversized",
             Self::NoFreeFrame => "no_free_frame",
             Self::TxFull => "tx_full",
             Self::TxError => "tx_error",

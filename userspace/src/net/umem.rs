@@ -53,6 +53,7 @@
 //! descriptors alone, and dropped.
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use xdp_ebpf::FrameMeta;
@@ -122,7 +123,7 @@ struct Slot {
 
 enum Memory {
     /// Each frame from [`BUFFER_START`] on; apart, so that a pointer into one is not touched by access to another.
-    Heap(Box<[Box<[u8]>]>),
+    Heap(Box<[UnsafeCell<Box<[u8]>>]>),
     Umem(UmemMemory),
 }
 
@@ -138,10 +139,13 @@ struct UmemMemory {
 }
 
 /// A worker's pool of frames, in a UMEM or in plain memory. Allocates when it is made and never again.
+///
+/// A shared reference is enough for everything: a frame's bytes can only be reached through its one [`Frame`], so output
+/// frames can be written while received ones of the same pool are read. One thread at a time: it is not `Sync`.
 pub struct Frames {
     memory: Memory,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Box<[Cell<Slot>]>,
+    free: RefCell<Vec<u32>>,
     frame_bytes: usize,
     pool: u32,
 }
@@ -151,7 +155,7 @@ impl std::fmt::Debug for Frames {
         f.debug_struct("Frames")
             .field("frame_count", &self.slots.len())
             .field("frame_bytes", &self.frame_bytes)
-            .field("free", &self.free.len())
+            .field("free", &self.free_count())
             .field("umem", &matches!(self.memory, Memory::Umem(_)))
             .finish_non_exhaustive()
     }
@@ -166,7 +170,7 @@ impl Frames {
     pub fn heap(frame_count: u32, frame_bytes: u32) -> Self {
         let bytes = frame_bytes as usize;
         assert!(bytes > BUFFER_START + PAYLOAD_OFFSET && bytes <= usize::from(u16::MAX), "frame_bytes {bytes}");
-        let memory = (0..frame_count).map(|_| vec![0; bytes - BUFFER_START].into_boxed_slice()).collect();
+        let memory = (0..frame_count).map(|_| UnsafeCell::new(vec![0; bytes - BUFFER_START].into())).collect();
         Self::with_memory(Memory::Heap(memory), frame_count, bytes)
     }
 
@@ -197,9 +201,10 @@ impl Frames {
         static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
         Self {
             memory,
-            slots: vec![Slot { start: HOME as u16, len: 0, owner: Owner::Free }; frame_count as usize],
+            slots: vec![Cell::new(Slot { start: HOME as u16, len: 0, owner: Owner::Free }); frame_count as usize]
+                .into(),
             // Popped from the end: the frame that was freed last is used first, while it is warm.
-            free: (0..frame_count).rev().collect(),
+            free: RefCell::new((0..frame_count).rev().collect()),
             frame_bytes,
             pool: NEXT_POOL.fetch_add(1, Relaxed),
         }
@@ -207,46 +212,43 @@ impl Frames {
 
     /// Takes a free frame; `None` if there is none.
     #[must_use]
-    pub fn alloc(&mut self) -> Option<Frame> {
-        let index = self.free.pop()?;
-        self.slots[index as usize] = Slot { start: HOME as u16, len: 0, owner: Owner::User };
+    pub fn alloc(&self) -> Option<Frame> {
+        let index = self.free.borrow_mut().pop()?;
+        self.slots[index as usize].set(Slot { start: HOME as u16, len: 0, owner: Owner::User });
         Some(Frame { index, pool: self.pool })
     }
 
     /// Gives a frame back.
-    pub fn free(&mut self, frame: Frame) {
-        let index = self.index(&frame);
-        self.slots[index].owner = Owner::Free;
-        self.free.push(frame.index);
+    pub fn free(&self, frame: Frame) {
+        self.set_owner(self.index(&frame), Owner::Free);
+        self.free.borrow_mut().push(frame.index);
     }
 
     /// The packet in the frame: what was received, or what was last built. Empty for a fresh frame.
     #[must_use]
-    pub fn data(&self, frame: &Frame) -> &[u8] {
-        let index = self.index(frame);
-        let Slot { start, len, .. } = self.slots[index];
+    pub fn data<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let Slot { start, len, .. } = self.slots[self.index(frame)].get();
         let start = usize::from(start) - BUFFER_START;
-        &self.whole(index)[start..start + usize::from(len)]
+        &self.whole(frame)[start..start + usize::from(len)]
     }
 
     /// The UDP payload of a received datagram.
     #[must_use]
-    pub fn payload(&self, received: &Received) -> &[u8] {
+    pub fn payload<'a>(&'a self, received: &'a Received) -> &'a [u8] {
         let start = usize::from(received.payload_offset);
         &self.data(&received.frame)[start..start + usize::from(received.payload_len)]
     }
 
     /// The whole frame behind the kernel's headroom. A UDP payload is built at [`PAYLOAD_OFFSET`] of it.
     #[must_use]
-    pub fn buffer_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        let index = self.index(frame);
-        self.whole_mut(index)
+    pub fn buffer_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        self.whole_mut(frame)
     }
 
     /// Free frames.
     #[must_use]
     pub fn free_count(&self) -> usize {
-        self.free.len()
+        self.free.borrow().len()
     }
 
     /// All frames.
@@ -292,7 +294,7 @@ impl Frames {
     /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
     pub(super) fn tx_descriptor(&self, frame: &Frame) -> Option<FrameDesc> {
         let index = self.index(frame);
-        let Slot { start, len, .. } = self.slots[index];
+        let Slot { start, len, .. } = self.slots[index].get();
         let Memory::Umem(memory) = &self.memory else { return None };
         let mut descriptor = match usize::from(start) {
             HOME => memory.homes[index],
@@ -311,28 +313,39 @@ impl Frames {
         frame.index as usize
     }
 
-    /// The frame from [`BUFFER_START`] on. Callers hold (a reference to) its [`Frame`].
-    fn whole(&self, index: usize) -> &[u8] {
+    fn set_owner(&self, index: usize, owner: Owner) {
+        let slot = &self.slots[index];
+        slot.set(Slot { owner, ..slot.get() });
+    }
+
+    /// The frame from [`BUFFER_START`] on.
+    fn whole<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let index = self.index(frame);
         match &self.memory {
-            Memory::Heap(memory) => &memory[index],
-            // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
-            // kernel's; `&self` excludes `whole_mut`.
+            // SAFETY: `frame` is the only `Frame` of this index and is borrowed for as long as the result, so nobody can
+            // have it exclusively (`whole_mut`) or give it away.
+            Memory::Heap(memory) => unsafe { &*memory[index].get() },
+            // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the kernel's,
+            // and its shared borrow excludes `whole_mut` for as long as the result lives.
             Memory::Umem(memory) => unsafe { memory.umem.data(&memory.views[index]) }.contents(),
         }
     }
 
     /// As [`Self::whole`], to write.
-    fn whole_mut(&mut self, index: usize) -> &mut [u8] {
-        match &mut self.memory {
-            Memory::Heap(memory) => &mut memory[index],
+    fn whole_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        let index = self.index(frame);
+        match &self.memory {
+            // SAFETY: `frame` is the only `Frame` of this index and is borrowed exclusively for as long as the result.
+            Memory::Heap(memory) => unsafe { &mut *memory[index].get() },
             Memory::Umem(memory) => {
-                // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
-                // kernel's; `&mut self` excludes every other reference.
-                let mut data = unsafe { memory.umem.data_mut(&mut memory.views[index]) };
+                let mut view = memory.views[index];
+                // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the
+                // kernel's, and its exclusive borrow excludes every other reference to the bytes.
+                let mut data = unsafe { memory.umem.data_mut(&mut view) };
                 let bytes = data.contents_mut();
                 let (start, len) = (bytes.as_mut_ptr(), bytes.len());
-                // SAFETY: the same bytes, for as long as `self` is borrowed: `DataMut` would only lend them for its own
-                // lifetime, but the memory is the UMEM's and lives as long as `self`.
+                // SAFETY: the same bytes, for as long as `self` and `frame` are borrowed: `DataMut` would only lend them
+                // for its own lifetime, but the memory is the UMEM's and lives as long as `self`.
                 unsafe { std::slice::from_raw_parts_mut(start, len) }
             }
         }

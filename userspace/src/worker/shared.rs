@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use crate::feed::Session;
 use crate::latency::StageHistograms;
 use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};
 
@@ -61,6 +62,8 @@ pub struct WorkerShared {
     pub line_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// By channel index.
     pub channels: Vec<SharedCounts<{ ChannelCounts::COUNT }>>,
+    /// The session in force, by channel index.
+    pub sessions: Vec<SharedSession>,
     /// By destination index.
     pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
     /// Drops on the way out, by destination index.
@@ -94,6 +97,7 @@ impl WorkerShared {
             lines: many(lines),
             line_drops: many(lines + 1),
             channels: many(channels),
+            sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
             rx: many(rx),
@@ -127,6 +131,27 @@ impl WorkerShared {
     }
 }
 
+/// A session's name as everybody else sees it. All zero until the first session.
+#[derive(Debug, Default)]
+pub struct SharedSession([AtomicU64; 2]);
+
+impl SharedSession {
+    /// Stores the name; only the owning worker may call this. A reader at that moment may see half of it.
+    pub fn store(&self, session: &Session) {
+        let [a, b, c, d, e, f, g, h, i, j] = *session;
+        self.0[0].store(u64::from_le_bytes([a, b, c, d, e, f, g, h]), Relaxed);
+        self.0[1].store(u64::from(u16::from_le_bytes([i, j])), Relaxed);
+    }
+
+    /// Loads the name.
+    #[must_use]
+    pub fn load(&self) -> Session {
+        let [a, b, c, d, e, f, g, h] = self.0[0].load(Relaxed).to_le_bytes();
+        let [i, j, ..] = self.0[1].load(Relaxed).to_le_bytes();
+        [a, b, c, d, e, f, g, h, i, j]
+    }
+}
+
 /// The control side's end of one worker.
 #[derive(Debug)]
 pub struct WorkerLink {
@@ -148,5 +173,18 @@ impl WorkerLink {
     pub fn send(&self, command: Command) -> Result<(), Command> {
         let mut commands = self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_round_trips() {
+        let shared = SharedSession::default();
+        assert_eq!(shared.load(), [0; 10]);
+        shared.store(b"000000042A");
+        assert_eq!(&shared.load(), b"000000042A");
     }
 }

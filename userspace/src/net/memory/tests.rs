@@ -5,7 +5,7 @@ use super::*;
 use crate::net::{BATCH, Header, RxPort, TxPort};
 use proptest::prelude::*;
 
-fn build(frames: &mut Frames, payload: &[u8]) -> Frame {
+fn build(frames: &Frames, payload: &[u8]) -> Frame {
     let mut frame = frames.alloc().unwrap();
     frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);
     frame
@@ -13,7 +13,7 @@ fn build(frames: &mut Frames, payload: &[u8]) -> Frame {
 
 #[test]
 fn injected_datagrams_come_out_in_order_and_in_batches() {
-    let mut frames = Frames::heap(1024, 2048);
+    let frames = Frames::heap(1024, 2048);
     let mut port = MemoryRx::new();
     for i in 0..100_u16 {
         port.inject(i % 3, &i.to_be_bytes(), u64::from(i));
@@ -21,7 +21,7 @@ fn injected_datagrams_come_out_in_order_and_in_batches() {
     let mut seen = 0_u16;
     let mut batch = Batch::new();
     while port.backlog() > 0 {
-        port.receive(&mut frames, &mut batch);
+        port.receive(&frames, &mut batch);
         assert!(batch.len() == BATCH || port.backlog() == 0);
         frames.assert_conserved(port.frames_held(), 0, batch.len());
         for received in batch.drain(..) {
@@ -37,12 +37,12 @@ fn injected_datagrams_come_out_in_order_and_in_batches() {
 
 #[test]
 fn a_datagram_longer_than_a_frame_is_dropped_and_counted() {
-    let mut frames = Frames::heap(64, 2048);
+    let frames = Frames::heap(64, 2048);
     let mut port = MemoryRx::new();
     port.inject(0, &vec![1; frames.payload_capacity() + 1], 0);
     port.inject(0, &vec![2; frames.payload_capacity()], 0);
     let mut batch = Batch::new();
-    port.receive(&mut frames, &mut batch);
+    port.receive(&frames, &mut batch);
     assert_eq!((batch.len(), port.drops().get(DropReason::BadBounds)), (1, 1));
     let received = batch.pop().unwrap();
     assert!(frames.payload(&received).iter().all(|byte| *byte == 2));
@@ -52,12 +52,12 @@ fn a_datagram_longer_than_a_frame_is_dropped_and_counted() {
 
 #[test]
 fn a_payload_longer_than_a_frame_is_refused() {
-    let mut frames = Frames::heap(64, 2048);
+    let frames = Frames::heap(64, 2048);
     let mut port = MemoryTx::new();
     port.add_destination();
     let frame = frames.alloc().unwrap();
     let too_long = frames.payload_capacity() + 1;
-    assert_eq!(port.send(&mut frames, frame, too_long, 0), Err(DropReason::BadBounds));
+    assert_eq!(port.send(&frames, frame, too_long, 0), Err(DropReason::BadBounds));
     assert_eq!(port.drops().get(DropReason::BadBounds), 1);
     frames.assert_conserved(0, 0, 0);
 }
@@ -89,7 +89,7 @@ proptest! {
     /// Whatever is done in whatever order: no frame is lost, and what comes out is what a plain list says.
     #[test]
     fn frames_are_conserved_and_payloads_kept(steps in steps()) {
-        let mut frames = Frames::heap(16, 2048);
+        let frames = Frames::heap(16, 2048);
         let mut rx = RxPort::Memory(MemoryRx::new());
         let mut tx = TxPort::Memory(MemoryTx::new());
         let header = Header::multicast(
@@ -105,26 +105,26 @@ proptest! {
                     _ => unreachable!(),
                 },
                 Step::Receive => {
-                    rx.receive(&mut frames, &mut batch);
+                    rx.receive(&frames, &mut batch);
                     held.extend(batch.drain(..));
                 }
                 Step::Forward => if let Some(received) = held.pop_front() {
                     expected.push(frames.payload(&received).to_vec());
-                    tx.forward(&mut frames, received, destination).unwrap();
+                    tx.forward(&frames, received, destination).unwrap();
                 },
                 Step::Free => if let Some(Received { frame, .. }) = held.pop_back() {
                     frames.free(frame);
                 },
                 Step::Send(payload) => if frames.free_count() > 0 {
-                    let frame = build(&mut frames, &payload);
-                    tx.send(&mut frames, frame, payload.len(), destination).unwrap();
+                    let frame = build(&frames, &payload);
+                    tx.send(&frames, frame, payload.len(), destination).unwrap();
                     expected.push(payload);
                 },
-                Step::Flush => { tx.flush(&mut frames); tx.reclaim(&mut frames); }
+                Step::Flush => { tx.flush(&frames); tx.reclaim(&frames); }
             }
             frames.assert_conserved(rx.frames_held(), tx.frames_held(), held.len());
         }
-        tx.flush(&mut frames);
+        tx.flush(&frames);
         let TxPort::Memory(port) = &mut tx else { unreachable!() };
         let sent: Vec<_> = port.take().into_iter().map(|(_, payload)| payload).collect();
         prop_assert_eq!(sent, expected);

@@ -30,7 +30,7 @@ impl Frames {
     pub fn custody(&self) -> Custody {
         let mut custody = Custody::default();
         for slot in &self.slots {
-            match slot.owner {
+            match slot.get().owner {
                 Owner::Free => custody.free += 1,
                 Owner::User => custody.user += 1,
                 Owner::Rx => custody.rx += 1,
@@ -47,7 +47,7 @@ impl Frames {
     /// # Panics
     /// If a frame was lost or doubled: a bug of ours.
     pub fn assert_conserved(&self, rx_held: usize, tx_held: usize, user_held: usize) {
-        let said = Custody { free: self.free.len(), user: user_held, rx: rx_held, tx: tx_held };
+        let said = Custody { free: self.free_count(), user: user_held, rx: rx_held, tx: tx_held };
         assert_eq!(said, self.custody(), "frames by ports' counts against frames by owner marks");
         assert_eq!(said.sum(), self.slots.len(), "frames lost or doubled: {said:?}");
     }

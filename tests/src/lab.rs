@@ -1,0 +1,303 @@
+//! Network namespaces and veth pairs for tests and the demo; always removed again.
+//!
+//! Every [`Lab`] removes its namespaces when dropped. For what Drop does not see: [`remove_all`] is for panic hooks and
+//! second signals, and [`sweep`] removes what a killed process left behind.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// All names begin with it; the pid and a counter follow, so that labs of other processes are never touched.
+const PREFIX: &str = "fh-";
+
+/// Where iproute2 keeps named namespaces.
+const NAMESPACES: &str = "/run/netns";
+
+/// How long a link may take to get a carrier.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+static LIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn live() -> std::sync::MutexGuard<'static, Vec<String>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One network namespace; removed when dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes a namespace `fh-ROLE-PID-COUNTER` with loopback up and without IPv6, whose own traffic (neighbour and router
+    /// solicitations) would be in the way of exact counts.
+    ///
+    /// # Errors
+    /// If a step fails, for instance without root.
+    pub fn new(role: &str) -> Result<Self> {
+        let name = format!("{PREFIX}{role}-{}-{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
+        run("ip", &["netns", "add", &name]).context("making network namespaces needs root")?;
+        live().push(name.clone());
+        let namespace = Self { name };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        namespace.enter(|| {
+            let off = Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+            if off.exists() { std::fs::write(off, "1").context("disable_ipv6") } else { Ok(()) }
+        })??;
+        Ok(namespace)
+    }
+
+    /// Its name, for `ip netns`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` in the namespace.
+    ///
+    /// # Errors
+    /// If it fails; with what it printed.
+    pub fn ip(&self, arguments: &[&str]) -> Result<String> {
+        run("ip", &[&["-n", &self.name], arguments].concat())
+    }
+
+    /// A command that will run in the namespace. Its process id is the program's own.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Runs a closure on a new thread inside the namespace and waits for it. Sockets that it makes stay there.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// If the closure panics.
+    pub fn enter<T: Send>(&self, closure: impl FnOnce() -> T + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.move_thread()?;
+                Ok(closure())
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Moves the calling thread into the namespace, for good.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn move_thread(&self) -> Result<()> {
+        let file = File::open(Path::new(NAMESPACES).join(&self.name)).with_context(|| self.name.clone())?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("enter namespace {}", self.name))
+    }
+
+    /// Groups that are joined on an interface, as the kernel says it in /proc/net/igmp.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub fn joined_groups(&self, interface: &str) -> Result<Vec<Ipv4Addr>> {
+        let table = self.enter(|| std::fs::read_to_string("/proc/thread-self/net/igmp"))??;
+        Ok(groups_of(&table, interface))
+    }
+
+    fn wait_for_carrier(&self, interface: &str) -> Result<()> {
+        let deadline = Instant::now() + CARRIER_TIMEOUT;
+        while !self.ip(&["link", "show", "dev", interface])?.contains("LOWER_UP") {
+            ensure!(Instant::now() < deadline, "{interface} in {} has no carrier", self.name);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        remove(&self.name);
+        live().retain(|name| *name != self.name);
+    }
+}
+
+/// One end of a veth pair.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Where it is.
+    pub namespace: &'a Namespace,
+    /// Name of the interface.
+    pub name: &'a str,
+    /// Its address; /24.
+    pub address: Ipv4Addr,
+}
+
+/// Connects two namespaces with a veth pair, both ends up, addressed and with a carrier.
+///
+/// Checksum offload is off, since frames that the kernel sends would otherwise carry partial checksums into XDP; GRO is on,
+/// because that is what makes a veth peer take frames that XDP sends.
+///
+/// # Errors
+/// If a step fails; the error names it.
+pub fn connect(ends: [End<'_>; 2]) -> Result<()> {
+    let [a, b] = ends;
+    let (namespace_a, namespace_b) = (a.namespace.name(), b.namespace.name());
+    run(
+        "ip",
+        &["link", "add", a.name, "netns", namespace_a, "type", "veth", "peer", "name", b.name, "netns", namespace_b],
+    )?;
+    for end in ends {
+        let address = format!("{}/24", end.address);
+        end.namespace.ip(&["addr", "add", &address, "dev", end.name])?;
+        let offloads = ["-K", end.name, "tx", "off", "tso", "off", "gso", "off", "gro", "on"];
+        let mut ethtool = end.namespace.command(Path::new("ethtool"));
+        output(ethtool.args(offloads))?;
+        end.namespace.ip(&["link", "set", end.name, "up"])?;
+    }
+    for end in ends {
+        end.namespace.wait_for_carrier(end.name)?;
+    }
+    Ok(())
+}
+
+/// Removes every namespace that this process still has. For panic hooks and signals, where Drop does not run.
+pub fn remove_all() {
+    for name in std::mem::take(&mut *live()) {
+        remove(&name);
+    }
+}
+
+/// Removes namespaces of ours whose process is dead, and ends what still runs in them. Returns their names.
+pub fn sweep() -> Vec<String> {
+    let mut swept = Vec::new();
+    for entry in std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if owner(&name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            remove(&name);
+            swept.push(name);
+        }
+    }
+    swept
+}
+
+/// The process that made a namespace, by its name; `None` if it is not one of ours.
+fn owner(name: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(PREFIX)?.rsplit('-');
+    let counter: Option<u32> = parts.next()?.parse().ok();
+    counter?;
+    let pid = parts.next()?.parse().ok()?;
+    parts.next().map(|_role| pid)
+}
+
+/// Removes one namespace. Processes that still run in it are ended first: they would keep it alive without a name.
+fn remove(name: &str) {
+    let pids = run("ip", &["netns", "pids", name]).unwrap_or_default();
+    for pid in pids.split_ascii_whitespace().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+        // A thread of ours may be inside; it leaves on its own.
+        if pid != rustix::process::getpid() {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    if let Err(error) = run("ip", &["netns", "delete", name]) {
+        eprintln!("namespace {name} is left behind: {error:#}");
+    }
+}
+
+fn groups_of(igmp: &str, interface: &str) -> Vec<Ipv4Addr> {
+    let mut groups = Vec::new();
+    let mut is_ours = false;
+    for line in igmp.lines().skip(1) {
+        if line.starts_with('\t') {
+            let group = line.split_ascii_whitespace().next().and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            // The kernel prints the address as the number that its big-endian bytes are on this host.
+            groups.extend(group.filter(|_| is_ours).map(|group| Ipv4Addr::from(group.to_ne_bytes())));
+        } else {
+            is_ours = line.split(['\t', ' ', ':']).any(|word| word == interface);
+        }
+    }
+    groups
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    output(Command::new(program).args(arguments))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn owners_are_read_from_names_and_foreign_names_are_not_ours() {
+        assert_eq!(owner("fh-exchange-123-0"), Some(123));
+        assert_eq!(owner("fh-two-words-77-4"), Some(77));
+        for foreign in ["fh-1-2", "other-exchange-123-0", "fh-exchange", "fh-x-y-z"] {
+            assert_eq!(owner(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn groups_are_read_from_the_kernel_table() {
+        let table = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
+                     1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
+                     2\tfh-a      :     2      V3\n\t\t\t\t01000AEF     1 0:00000000\t\t1\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
+        assert_eq!(groups_of(table, "fh-a"), [Ipv4Addr::new(239, 10, 0, 1), Ipv4Addr::new(224, 0, 0, 1)]);
+        assert_eq!(groups_of(table, "lo").len(), 1);
+        assert!(groups_of(table, "fh").is_empty());
+    }
+
+    #[test]
+    fn namespaces_carry_packets_and_are_removed() {
+        let (left, right) = (Namespace::new("left").unwrap(), Namespace::new("right").unwrap());
+        let names = [left.name().to_owned(), right.name().to_owned()];
+        let (a, b) = (Ipv4Addr::new(10, 9, 9, 1), Ipv4Addr::new(10, 9, 9, 2));
+        connect([End { namespace: &left, name: "va", address: a }, End { namespace: &right, name: "vb", address: b }])
+            .unwrap();
+        let receiver = right.enter(|| UdpSocket::bind((b, 4000)).unwrap()).unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let sender = left.enter(|| UdpSocket::bind((a, 0)).unwrap()).unwrap();
+        sender.send_to(b"hello", (b, 4000)).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(receiver.recv(&mut buffer).unwrap(), 5);
+        let group = Ipv4Addr::new(239, 1, 2, 3);
+        receiver.join_multicast_v4(&group, &b).unwrap();
+        assert!(right.joined_groups("vb").unwrap().contains(&group));
+        assert!(!left.joined_groups("va").unwrap().contains(&group));
+        drop((left, right));
+        for name in names {
+            assert!(!Path::new(NAMESPACES).join(name).exists());
+        }
+    }
+
+    #[test]
+    fn the_sweep_takes_the_namespaces_of_the_dead_only() {
+        let alive = Namespace::new("alive").unwrap();
+        // No process can have this number: it is beyond the kernel's limit of 2^22.
+        let dead = format!("{PREFIX}dead-4194305-{}", COUNTER.fetch_add(1, Relaxed));
+        run("ip", &["netns", "add", &dead]).unwrap();
+        // Another test process may sweep at the same moment, so only the outcome counts.
+        sweep();
+        assert!(!Path::new(NAMESPACES).join(&dead).exists());
+        assert!(Path::new(NAMESPACES).join(alive.name()).exists());
+    }
+}

@@ -1,0 +1,208 @@
+//! From the file as written to a plan that can be run: every value in its range, every name resolved to an index, and
+//! what must hold together does.
+//!
+//! Values are checked first and all of what is wrong is reported; what belongs together is looked at once every value
+//! by itself is right, so that one mistake is not reported several times.
+#![forbid(unsafe_code)]
+
+mod feeds;
+mod outputs;
+mod queues;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::file::{Config, Interface, Worker};
+use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, WorkerPlan};
+use super::{Host, Problem};
+use values::{Checker, quoted};
+
+const DEFAULT_GRPC: &str = "unix:/run/feedhandler/control.sock";
+const DEFAULT_FRAME_COUNT: i64 = 8192;
+const DEFAULT_FRAME_BYTES: i64 = 2048;
+const DEFAULT_RING_ENTRIES: i64 = 2048;
+/// `sockaddr_un` holds 108 bytes with the terminating zero (unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
+/// A thread's name has 15 bytes (prctl(2), PR_SET_NAME); so has an interface's (IFNAMSIZ).
+const KERNEL_NAME_BYTES: usize = 15;
+const NAME_BYTES: usize = 32;
+
+const MODES: [(&str, Mode); 5] = [
+    (Mode::Auto.label(), Mode::Auto),
+    (Mode::ZeroCopy.label(), Mode::ZeroCopy),
+    (Mode::Native.label(), Mode::Native),
+    (Mode::Skb.label(), Mode::Skb),
+    (Mode::Socket.label(), Mode::Socket),
+];
+
+const IDLES: [(&str, Idle); 2] = [("spin", Idle::Spin), ("yield", Idle::Yield)];
+
+/// Checks a configuration.
+pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
+    let mut check = Checker::default();
+    let handler = &config.handler;
+    check.name("handler.name", &handler.name, NAME_BYTES);
+    let mut plan = Plan {
+        name: handler.name.clone(),
+        grpc: grpc(&mut check, handler.grpc.as_deref().unwrap_or(DEFAULT_GRPC)),
+        metrics: handler.metrics.as_deref().and_then(|address| metrics(&mut check, address)),
+        interfaces: interfaces(&mut check, &config.interface),
+        workers: workers(&mut check, &config.worker, host),
+        channels: Vec::new(),
+        lines: Vec::new(),
+        destinations: Vec::new(),
+    };
+    let line_queues = feeds::check(&mut check, &config.feed, &mut plan);
+    outputs::check(&mut check, &config.destination, &mut plan);
+    if check.problems.is_empty() {
+        queues::assign(&mut check, &mut plan, &line_queues);
+    }
+    if check.problems.is_empty() { Ok(plan) } else { Err(check.problems) }
+}
+
+fn grpc(check: &mut Checker, value: &str) -> Endpoint {
+    const KEY: &str = "handler.grpc";
+    if let Some(path) = value.strip_prefix("unix:") {
+        if !path.starts_with('/') || path.ends_with('/') {
+            check.problem(
+                KEY,
+                quoted(value),
+                "the path after `unix:` must be absolute, as in \"unix:/run/feedhandler/control.sock\"",
+            );
+        } else if path.len() > SOCKET_PATH_BYTES {
+            check.problem(KEY, quoted(value), format!("a socket's path has at most {SOCKET_PATH_BYTES} bytes"));
+        }
+        return Endpoint::Unix(PathBuf::from(path));
+    }
+    match value.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Endpoint::Tcp(address),
+        Ok(address) => {
+            check.problem(
+                KEY,
+                quoted(value),
+                "control without TLS is served on this host only: write a Unix socket (\"unix:/path\") or a loopback \
+                 address (\"127.0.0.1:50051\"); reach it from elsewhere through ssh",
+            );
+            Endpoint::Tcp(address)
+        }
+        Err(_) => {
+            check.problem(
+                KEY,
+                quoted(value),
+                "must be \"unix:/absolute/path\" or a loopback \"ip:port\" such as \"127.0.0.1:50051\"",
+            );
+            Endpoint::Unix(PathBuf::new())
+        }
+    }
+}
+
+fn metrics(check: &mut Checker, value: &str) -> Option<SocketAddr> {
+    let address = value.parse().ok();
+    if address.is_none() {
+        check.problem(
+            "handler.metrics",
+            quoted(value),
+            "must be \"ip:port\", such as \"127.0.0.1:9184\" or \"0.0.0.0:9184\"",
+        );
+    }
+    address
+}
+
+fn interfaces(check: &mut Checker, written: &[Interface]) -> Vec<InterfacePlan> {
+    let mut plans: Vec<InterfacePlan> = Vec::new();
+    for (i, interface) in written.iter().enumerate() {
+        let at = format!("interface[{i}]");
+        let name = &interface.name;
+        let legal = !name.is_empty()
+            && name.len() <= KERNEL_NAME_BYTES
+            && name != "."
+            && name != ".."
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        if !legal {
+            check.problem(
+                format!("{at}.name"),
+                quoted(name),
+                "must be a kernel interface name: 1 to 15 printable characters without `/` and `:`; `ip link` lists them",
+            );
+        }
+        check.unique(format!("{at}.name"), name, plans.iter().map(|plan| plan.name.as_str()), "interface");
+        let mode = check.choice(format!("{at}.mode"), interface.mode.as_deref(), &MODES, Mode::Auto);
+        let busy_poll_us = check.range(
+            format!("{at}.busy_poll_us"),
+            interface.busy_poll_us.unwrap_or(0),
+            0..=10_000,
+            "microseconds (0 = off)",
+        );
+        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us });
+    }
+    if written.is_empty() {
+        check.problem("interface", "", "there is none: add an [[interface]] with the name that `ip link` shows");
+    }
+    plans
+}
+
+fn workers(check: &mut Checker, written: &[Worker], host: &Host) -> Vec<WorkerPlan> {
+    let mut plans: Vec<WorkerPlan> = Vec::new();
+    for (i, worker) in written.iter().enumerate() {
+        let at = format!("worker[{i}]");
+        check.name(format!("{at}.name"), &worker.name, KERNEL_NAME_BYTES);
+        check.unique(format!("{at}.name"), &worker.name, plans.iter().map(|plan| plan.name.as_str()), "worker");
+        let core = worker.core.and_then(|number| core(check, &format!("{at}.core"), number, host, &plans));
+        let frame_count = check.power_of_two(
+            format!("{at}.frame_count"),
+            worker.frame_count.unwrap_or(DEFAULT_FRAME_COUNT),
+            256..=1 << 20,
+            "frames",
+        );
+        let frame_bytes = worker.frame_bytes.unwrap_or(DEFAULT_FRAME_BYTES);
+        if ![2048, 4096].contains(&frame_bytes) {
+            check.problem(
+                format!("{at}.frame_bytes"),
+                frame_bytes,
+                "must be 2048 or 4096 bytes (an AF_XDP chunk size)",
+            );
+        }
+        let ring_entries = check.power_of_two(
+            format!("{at}.ring_entries"),
+            worker.ring_entries.unwrap_or(DEFAULT_RING_ENTRIES),
+            64..=32_768,
+            "entries",
+        );
+        let idle = check.choice(format!("{at}.idle"), worker.idle.as_deref(), &IDLES, Idle::Spin);
+        plans.push(WorkerPlan {
+            name: worker.name.clone(),
+            core,
+            frame_count,
+            frame_bytes: u32::try_from(frame_bytes).unwrap_or_default(),
+            ring_entries,
+            idle,
+            huge_pages: worker.huge_pages.unwrap_or(false),
+            rx: Vec::new(),
+            tx: Vec::new(),
+        });
+    }
+    if written.is_empty() {
+        check.problem("worker", "", "there is none: add a [[worker]]; it is the thread that the channels run on");
+    }
+    plans
+}
+
+fn core(check: &mut Checker, key: &str, number: i64, host: &Host, others: &[WorkerPlan]) -> Option<usize> {
+    let core = usize::try_from(number).ok();
+    if core.is_none() || (!host.cores.is_empty() && !host.cores.iter().any(|have| Some(*have) == core)) {
+        let have = host.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        check.problem(key, number, format!("no core of that number may be used here; there are: {have}"));
+    }
+    if let Some(other) = others.iter().find(|other| other.core.is_some() && other.core == core) {
+        check.problem(
+            key,
+            number,
+            format!(
+                "worker `{}` is pinned to this core already and never yields it: give each worker its own",
+                other.name
+            ),
+        );
+    }
+    core
+}

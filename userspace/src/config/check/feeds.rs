@@ -1,0 +1,228 @@
+//! Feeds, their channels and lines.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+
+use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
+
+use super::NAME_BYTES;
+use super::values::{Checker, quoted};
+use crate::config::file::{Channel, Feed, Line};
+use crate::config::midnights::time_zone;
+use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, OnGap, Plan, QueuePlan, StartAt, TransportKind};
+
+const DEFAULT_GAP_TIMEOUT_US: i64 = 500;
+const DEFAULT_GIVE_UP_MS: i64 = 50;
+const DEFAULT_STALE_MS: i64 = 5000;
+const DEFAULT_HOLD_PACKETS: i64 = 1024;
+const DEFAULT_MAX_ORDERS: i64 = 1_000_000;
+
+const TRANSPORTS: [(&str, TransportKind); 1] = [("moldudp64", TransportKind::MoldUdp64)];
+const DECODERS: [(&str, DecoderKind); 1] = [("itch50", DecoderKind::Itch50)];
+const STARTS: [(&str, StartAt); 2] = [("now", StartAt::Now), ("first", StartAt::First)];
+const ON_GAPS: [(&str, OnGap); 1] = [("hold", OnGap::Hold)];
+
+/// What all channels of a feed have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    transport: TransportKind,
+    decoder: DecoderKind,
+    publisher_id: u16,
+}
+
+/// Adds channels and lines to the plan; returns each line's receive queue.
+pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec<QueuePlan> {
+    let mut queues = Vec::new();
+    for (i, feed) in feeds.iter().enumerate() {
+        let at = format!("feed[{i}]");
+        check.name(format!("{at}.name"), &feed.name, NAME_BYTES);
+        check.unique(format!("{at}.name"), &feed.name, feeds[..i].iter().map(|feed| feed.name.as_str()), "feed");
+        if let Err(error) = time_zone(&feed.time_zone) {
+            check.problem(format!("{at}.time_zone"), quoted(&feed.time_zone), error.to_string());
+        }
+        let kind = Kind {
+            transport: check.choice(
+                format!("{at}.transport"),
+                Some(&feed.transport),
+                &TRANSPORTS,
+                TransportKind::MoldUdp64,
+            ),
+            decoder: check.choice(format!("{at}.decoder"), Some(&feed.decoder), &DECODERS, DecoderKind::Itch50),
+            publisher_id: check.range(
+                format!("{at}.publisher_id"),
+                feed.publisher_id,
+                1..=65_535,
+                "(a DBN publisher: 2 is Nasdaq TotalView-ITCH; from 60000 on they are private)",
+            ),
+        };
+        if feed.channel.is_empty() {
+            check.problem(format!("{at}.channel"), "", "the feed has no channel: add a [[feed.channel]] below it");
+        }
+        for (j, channel) in feed.channel.iter().enumerate() {
+            channel_of(check, &format!("{at}.channel[{j}]"), (feed, kind), channel, plan, &mut queues);
+        }
+    }
+    if feeds.is_empty() {
+        check.problem(
+            "feed",
+            "",
+            "there is none: add a [[feed]] with a [[feed.channel]] and its [[feed.channel.line]]",
+        );
+    }
+    if plan.lines.len() > MAX_LINES as usize {
+        check.problem("feed", "", format!("{} lines in all; at most {MAX_LINES} can be told apart", plan.lines.len()));
+    }
+    duplicates(check, plan, feeds);
+    queues
+}
+
+fn channel_of(
+    check: &mut Checker,
+    at: &str,
+    (feed, kind): (&Feed, Kind),
+    channel: &Channel,
+    plan: &mut Plan,
+    queues: &mut Vec<QueuePlan>,
+) {
+    check.name(format!("{at}.name"), &channel.name, NAME_BYTES);
+    let name = format!("{}/{}", feed.name, channel.name);
+    check.unique(format!("{at}.name"), &name, plan.channels.iter().map(|plan| plan.name.as_str()), "channel");
+    let mut number = |key: &str, value: Option<i64>, default, range, unit| -> u64 {
+        check.range(format!("{at}.{key}"), value.unwrap_or(default), range, unit)
+    };
+    let gap_timeout_us =
+        number("gap_timeout_us", channel.gap_timeout_us, DEFAULT_GAP_TIMEOUT_US, 1..=10_000_000, "microseconds");
+    let give_up_ms = number("give_up_ms", channel.give_up_ms, DEFAULT_GIVE_UP_MS, 1..=600_000, "milliseconds");
+    let stale_ms = number("stale_ms", channel.stale_ms, DEFAULT_STALE_MS, 10..=86_400_000, "milliseconds");
+    let hold_packets = number("hold_packets", channel.hold_packets, DEFAULT_HOLD_PACKETS, 1..=65_536, "packets");
+    let max_orders = number("max_orders", channel.max_orders, DEFAULT_MAX_ORDERS, 1000..=200_000_000, "orders");
+    if give_up_ms > 0 && give_up_ms.saturating_mul(1000) < gap_timeout_us {
+        check.problem(
+            format!("{at}.give_up_ms"),
+            give_up_ms,
+            format!("must not be shorter than gap_timeout_us = {gap_timeout_us}, which comes first"),
+        );
+    }
+    let index = plan.channels.len();
+    let lines = lines_of(check, at, channel, index, plan, queues);
+    plan.channels.push(ChannelPlan {
+        worker: worker_of(check, at, channel, plan),
+        feed: feed.name.clone(),
+        transport: kind.transport,
+        decoder: kind.decoder,
+        publisher_id: kind.publisher_id,
+        time_zone: feed.time_zone.clone(),
+        gap_timeout_us,
+        give_up_ms,
+        stale_ms,
+        hold_packets: usize::try_from(hold_packets).unwrap_or_default(),
+        max_orders: usize::try_from(max_orders).unwrap_or_default(),
+        start: check.choice(format!("{at}.start"), channel.start.as_deref(), &STARTS, StartAt::Now),
+        on_gap: check.choice(format!("{at}.on_gap"), channel.on_gap.as_deref(), &ON_GAPS, OnGap::Hold),
+        lines,
+        name,
+    });
+}
+
+/// The only worker needs no mention.
+fn worker_of(check: &mut Checker, at: &str, channel: &Channel, plan: &Plan) -> usize {
+    let names = plan.workers.iter().map(|worker| worker.name.as_str());
+    match (&channel.worker, plan.workers.len()) {
+        (None, 0 | 1) => 0,
+        (Some(name), _) => check.lookup(format!("{at}.worker"), name, names, "worker"),
+        (None, _) => {
+            let have = names.collect::<Vec<_>>().join(", ");
+            check.problem(format!("{at}.worker"), "", format!("there are several workers: say which ({have})"));
+            usize::MAX
+        }
+    }
+}
+
+fn lines_of(
+    check: &mut Checker,
+    at: &str,
+    channel: &Channel,
+    index: usize,
+    plan: &mut Plan,
+    queues: &mut Vec<QueuePlan>,
+) -> Vec<usize> {
+    let mut lines = Vec::new();
+    for (k, line) in channel.line.iter().enumerate() {
+        let at = format!("{at}.line[{k}]");
+        if line.name != "A" && line.name != "B" {
+            check.problem(format!("{at}.name"), quoted(&line.name), "must be `A` or `B`");
+        }
+        let earlier = channel.line[..k].iter().map(|line| line.name.as_str());
+        check.unique(format!("{at}.name"), &line.name, earlier, "line of this channel");
+        lines.push(plan.lines.len());
+        let (line, queue) = line_of(check, &at, line, index, plan);
+        plan.lines.push(line);
+        queues.push(queue);
+    }
+    if lines.is_empty() {
+        check.problem(
+            format!("{at}.line"),
+            "",
+            "the channel has no line: add a [[feed.channel.line]] for A, and one for B if there is one",
+        );
+    }
+    lines
+}
+
+fn line_of(check: &mut Checker, at: &str, line: &Line, channel: usize, plan: &Plan) -> (LinePlan, QueuePlan) {
+    let names = plan.interfaces.iter().map(|interface| interface.name.as_str());
+    let interface = check.lookup(format!("{at}.interface"), &line.interface, names, "interface");
+    let queue = check.range(
+        format!("{at}.queue"),
+        line.queue.unwrap_or(0),
+        0..=i64::from(MAX_QUEUES) - 1,
+        "(`ethtool -l` shows how many the interface has)",
+    );
+    let group = check.group(&format!("{at}.group"), &line.group);
+    let vlan = vlan(check, at, line.vlan);
+    let source = check.host_address(&format!("{at}.source"), line.source.as_deref());
+    let subscribed = line.subscribed.unwrap_or(true);
+    let group = group.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
+    (
+        LinePlan { name: line.name.clone(), channel, interface, group, vlan, source, subscribed },
+        QueuePlan { interface, queue },
+    )
+}
+
+/// A VLAN id.
+pub(super) fn vlan(check: &mut Checker, at: &str, vlan: Option<i64>) -> u16 {
+    check.range(format!("{at}.vlan"), vlan.unwrap_or(0), 0..=4094, "(0 = untagged)")
+}
+
+/// One group on one interface belongs to one line: the filter's map has one rule for it.
+fn duplicates(check: &mut Checker, plan: &Plan, feeds: &[Feed]) {
+    let mut keys = feeds.iter().enumerate().flat_map(|(i, feed)| {
+        let lines = feed.channel.iter().enumerate().map(|(j, channel)| (j, channel.line.len()));
+        lines.flat_map(move |(j, count)| (0..count).map(move |k| format!("feed[{i}].channel[{j}].line[{k}].group")))
+    });
+    let mut seen = HashMap::new();
+    for line in &plan.lines {
+        let key = keys.next().unwrap_or_default();
+        if line.group.port() == 0 || line.interface == usize::MAX {
+            continue;
+        }
+        let channel = feed_channel(plan, line);
+        if let Some((other_channel, other)) =
+            seen.insert((line.interface, line.group, line.vlan), (channel.clone(), line.name.clone()))
+        {
+            check.problem(
+                key,
+                quoted(&line.group.to_string()),
+                format!(
+                    "duplicate group: line {other} of `{other_channel}` takes it already on interface `{}`, vlan {}",
+                    plan.interfaces[line.interface].name, line.vlan
+                ),
+            );
+        }
+    }
+}
+
+fn feed_channel(plan: &Plan, line: &LinePlan) -> String {
+    plan.channels.get(line.channel).map_or_else(String::new, |channel| channel.name.clone())
+}

@@ -1,0 +1,125 @@
+//! The configuration file as written. `config/feedhandler.toml` documents every key; a key that is not here is refused.
+//!
+//! Numbers are read as `i64` and words as text, so that a wrong one gets our message (key, value, legal range) and not
+//! the parser's.
+#![forbid(unsafe_code)]
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[handler]`
+    pub handler: Handler,
+    /// `[[interface]]`
+    #[serde(default)]
+    pub interface: Vec<Interface>,
+    /// `[[worker]]`
+    #[serde(default)]
+    pub worker: Vec<Worker>,
+    /// `[[feed]]`
+    #[serde(default)]
+    pub feed: Vec<Feed>,
+    /// `[[destination]]`
+    #[serde(default)]
+    pub destination: Vec<Destination>,
+}
+
+/// `[handler]`: this instance.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "config/feedhandler.toml documents every key, and a test holds the two together")]
+pub struct Handler {
+    pub name: String,
+    pub grpc: Option<String>,
+    pub metrics: Option<String>,
+}
+
+/// `[[interface]]`: a network interface and how frames are exchanged with it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Interface {
+    pub name: String,
+    pub mode: Option<String>,
+    pub busy_poll_us: Option<i64>,
+}
+
+/// `[[worker]]`: a thread, its core and its frames.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Worker {
+    pub name: String,
+    pub core: Option<i64>,
+    pub frame_count: Option<i64>,
+    pub frame_bytes: Option<i64>,
+    pub ring_entries: Option<i64>,
+    pub idle: Option<String>,
+    pub huge_pages: Option<bool>,
+}
+
+/// `[[feed]]`: one exchange product.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Feed {
+    pub name: String,
+    pub transport: String,
+    pub decoder: String,
+    pub publisher_id: i64,
+    pub time_zone: String,
+    #[serde(default)]
+    pub channel: Vec<Channel>,
+}
+
+/// `[[feed.channel]]`: one sequenced stream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Channel {
+    pub name: String,
+    pub worker: Option<String>,
+    pub gap_timeout_us: Option<i64>,
+    pub give_up_ms: Option<i64>,
+    pub stale_ms: Option<i64>,
+    pub hold_packets: Option<i64>,
+    pub max_orders: Option<i64>,
+    pub start: Option<String>,
+    pub on_gap: Option<String>,
+    #[serde(default)]
+    pub line: Vec<Line>,
+}
+
+/// `[[feed.channel.line]]`: the A or B copy of a channel.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Line {
+    pub name: String,
+    pub interface: String,
+    pub queue: Option<i64>,
+    pub group: String,
+    pub vlan: Option<i64>,
+    pub source: Option<String>,
+    pub subscribed: Option<bool>,
+}
+
+/// `[[destination]]`: one output stream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Destination {
+    pub name: String,
+    pub channel: String,
+    pub interface: String,
+    pub queue: Option<i64>,
+    pub group: String,
+    pub source: Option<String>,
+    pub source_port: Option<i64>,
+    pub vlan: Option<i64>,
+    pub ttl: Option<i64>,
+    pub format: Option<String>,
+    pub payload_bytes: Option<i64>,
+}

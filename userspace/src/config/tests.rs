@@ -1,0 +1,171 @@
+//! The documented file loads, and bad files are refused with a line that says what to do.
+#![forbid(unsafe_code)]
+
+mod bad;
+
+use super::plan::{Endpoint, Mode, Plan, QueuePlan, StartAt};
+use super::*;
+use bad::BAD;
+
+const DOCUMENTED: &str = include_str!("../../../config/feedhandler.toml");
+
+const GOOD: &str = r#"
+[handler]
+name = "test"
+[[interface]]
+name = "fh-a"
+[[interface]]
+name = "fh-b"
+mode = "socket"
+[[interface]]
+name = "fh-out"
+[[worker]]
+name = "w0"
+core = 1
+[[feed]]
+name = "itch"
+transport = "moldudp64"
+decoder = "itch50"
+publisher_id = 2
+time_zone = "America/New_York"
+[[feed.channel]]
+name = "equities"
+[[feed.channel.line]]
+name = "A"
+interface = "fh-a"
+group = "239.10.0.1:26400"
+[[feed.channel.line]]
+name = "B"
+interface = "fh-b"
+group = "239.10.0.2:26400"
+[[destination]]
+name = "out"
+channel = "itch/equities"
+interface = "fh-out"
+group = "239.20.0.1:30001"
+"#;
+
+fn parse(text: &str) -> Result<Plan, ConfigError> {
+    Config::parse(text, "test.toml", &Host { cores: vec![0, 1, 2] })
+}
+
+#[test]
+fn the_smallest_file_gets_the_documented_defaults() {
+    let plan = parse(GOOD).unwrap();
+    assert_eq!(plan.grpc, Endpoint::Unix("/run/feedhandler/control.sock".into()));
+    assert_eq!(plan.metrics, None);
+    assert_eq!(plan.interfaces.iter().map(|i| i.mode).collect::<Vec<_>>(), [Mode::Auto, Mode::Socket, Mode::Auto]);
+    let worker = &plan.workers[0];
+    assert_eq!((worker.frame_count, worker.frame_bytes, worker.ring_entries, worker.core), (8192, 2048, 2048, Some(1)));
+    assert_eq!(worker.rx, [QueuePlan { interface: 0, queue: 0 }, QueuePlan { interface: 1, queue: 0 }]);
+    assert_eq!(worker.tx, [QueuePlan { interface: 2, queue: 0 }]);
+    let channel = &plan.channels[0];
+    assert_eq!((channel.name.as_str(), channel.worker, &channel.lines[..]), ("itch/equities", 0, &[0, 1][..]));
+    assert_eq!((channel.gap_timeout_us, channel.give_up_ms, channel.stale_ms), (500, 50, 5000));
+    assert_eq!((channel.hold_packets, channel.max_orders, channel.start), (1024, 1_000_000, StartAt::Now));
+    assert!(plan.lines.iter().all(|line| line.subscribed && line.vlan == 0 && line.source.is_none()));
+    let destination = &plan.destinations[0];
+    assert_eq!((destination.source_port, destination.ttl, destination.payload_bytes), (30_000, 8, 1472));
+}
+
+#[test]
+fn the_documented_file_loads_and_has_every_key() {
+    Config::parse(DOCUMENTED, "feedhandler.toml", &Host { cores: vec![0, 1] }).unwrap();
+    let source = include_str!("file.rs");
+    let keys: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':').map(|(key, _)| key))
+        .filter(|key| !key.contains(' '))
+        .collect();
+    assert!(keys.len() > 40, "the keys were not found in file.rs: {keys:?}");
+    for key in keys {
+        let documented = DOCUMENTED.lines().any(|line| {
+            line.starts_with(&format!("{key} = "))
+                || line == format!("[{key}]")
+                || line.trim_start_matches('[').trim_end_matches(']').split('.').next_back() == Some(key)
+        });
+        assert!(documented, "config/feedhandler.toml does not document `{key}`");
+    }
+}
+
+#[test]
+fn every_bad_file_is_refused_with_what_is_legal() {
+    parse(GOOD).expect("the base must be good, or the table shows nothing");
+    for (from, to, parts) in BAD {
+        assert!(GOOD.contains(from), "{from} is not in the base");
+        let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to).to_string();
+        for part in *parts {
+            assert!(error.contains(part), "`{to}` gives\n{error}\nwhich does not say\n{part}");
+        }
+        let first = error.lines().next().unwrap();
+        assert!(first.starts_with("test.toml:") && first.len() > 30, "{error}");
+        // A renamed interface is missed by the line that names it, too: two at most.
+        assert!(error.lines().count() <= 2, "`{to}` gives\n{error}");
+    }
+}
+
+#[test]
+fn parts_that_are_missing_altogether() {
+    for (cut, says) in [
+        ("[[interface]]", "interface: there is none"),
+        ("[[worker]]", "worker: there is none"),
+        ("[[feed]]", "feed: there is none"),
+        ("[[feed.channel]]", "feed[0].channel: the feed has no channel"),
+        ("[[feed.channel.line]]", "feed[0].channel[0].line: the channel has no line"),
+    ] {
+        // Everything from the first such table to the next table of another kind goes.
+        let mut kept = String::new();
+        let mut cutting = false;
+        for line in GOOD.lines() {
+            if line.starts_with('[') {
+                cutting = line.starts_with(cut.trim_end_matches(']'));
+            }
+            if !cutting {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+        let error = parse(&kept).expect_err(cut).to_string();
+        assert!(error.contains(says), "{cut}: {error}");
+    }
+}
+
+#[test]
+fn two_workers_cannot_own_one_queue_except_over_kernel_sockets() {
+    let second = r#"
+[[worker]]
+name = "w1"
+[[feed]]
+name = "other"
+transport = "moldudp64"
+decoder = "itch50"
+publisher_id = 3
+time_zone = "UTC"
+[[feed.channel]]
+name = "c"
+worker = "w1"
+[[feed.channel.line]]
+name = "A"
+interface = "fh-a"
+group = "239.10.0.9:26400"
+"#;
+    let both = GOOD.replacen("name = \"equities\"", "name = \"equities\"\nworker = \"w0\"", 1) + second;
+    let error = parse(&both).unwrap_err().to_string();
+    assert!(error.contains("queue 0 of interface `fh-a` would have two owners: worker `w0`"), "{error}");
+    assert!(error.contains("worker `w1` (line A of `other/c`)"), "{error}");
+    let sockets = both.replacen("name = \"fh-a\"", "name = \"fh-a\"\nmode = \"socket\"", 1);
+    assert_eq!(parse(&sockets).unwrap().workers[1].rx.len(), 1);
+}
+
+#[test]
+fn all_problems_are_reported_at_once_and_in_one_line_each() {
+    let text = GOOD.replacen("publisher_id = 2", "publisher_id = 0", 1).replacen("core = 1", "core = -1", 1);
+    let error = parse(&text).unwrap_err().to_string();
+    assert_eq!(error.lines().count(), 2, "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load("/nonexistent/feedhandler.toml").unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/feedhandler.toml: cannot read"), "{error}");
+}

@@ -1,0 +1,165 @@
+//! Bad configurations, each one change away from a good one.
+#![forbid(unsafe_code)]
+
+/// What to replace in [`GOOD`](super::GOOD), by what, and what the error must say.
+pub(super) const BAD: &[(&str, &str, &[&str])] = &[
+    ("core = 1", "corr = 1", &["test.toml:13: `corr = 1`: unknown field `corr`", "expected one of", "`core`"]),
+    ("publisher_id = 2\n", "", &["missing field `publisher_id`"]),
+    ("name = \"test\"", "name = 5", &["test.toml:3: `name = 5`: invalid type: integer `5`, expected a string"]),
+    ("[handler]", "[handler", &["test.toml:2: `[handler`: "]),
+    ("name = \"test\"", "name = \"a b\"", &["test.toml:3: handler.name = \"a b\": must be 1 to 32 letters"]),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc = \"0.0.0.0:50051\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.grpc = \"0.0.0.0:50051\"", "loopback", "ssh"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc = \"unix:run/x\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.grpc = \"unix:run/x\"", "absolute"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "metrics = \"9184\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.metrics = \"9184\"", "ip:port"],
+    ),
+    (
+        "mode = \"socket\"",
+        "mode = \"copy\"",
+        &["interface[1].mode = \"copy\": must be one of `auto`, `zero-copy`, `native`, `skb`, `socket`"],
+    ),
+    ("mode = \"socket\"", "busy_poll_us = -1", &["interface[1].busy_poll_us = -1: must be 0 to 10000 microseconds"]),
+    ("name = \"fh-b\"", "name = \"a-name-that-is-too-long\"", &["interface[1].name", "1 to 15"]),
+    ("name = \"fh-b\"", "name = \"fh-a\"", &["interface[1].name = \"fh-a\": another interface has this name"]),
+    ("name = \"w0\"", "name = \"w0\"\nframe_count = 5000", &["worker[0].frame_count = 5000: must be a power of two"]),
+    (
+        "name = \"w0\"",
+        "name = \"w0\"\nframe_count = 4096",
+        &["worker[0].frame_count = 4096: must be at least 8192: 2 receive and 1 transmit rings of 2048"],
+    ),
+    ("name = \"w0\"", "name = \"w0\"\nframe_bytes = 1024", &["worker[0].frame_bytes = 1024: must be 2048 or 4096"]),
+    ("name = \"w0\"", "name = \"w0\"\nring_entries = 1000", &["worker[0].ring_entries = 1000: must be a power of two"]),
+    ("core = 1", "core = 7", &["worker[0].core = 7", "there are: 0, 1, 2"]),
+    ("core = 1", "core = 1\n[[worker]]\nname = \"w1\"\ncore = 1", &["worker[1].core = 1: worker `w0` is pinned"]),
+    (
+        "core = 1",
+        "core = 1\n[[worker]]\nname = \"w1\"",
+        &["feed[0].channel[0].worker: there are several workers", "w0, w1"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nworker = \"w9\"",
+        &["test.toml:22: feed[0].channel[0].worker = \"w9\": no such worker; must be `w0`"],
+    ),
+    ("transport = \"moldudp64\"", "transport = \"mold\"", &["feed[0].transport = \"mold\": must be `moldudp64`"]),
+    ("decoder = \"itch50\"", "decoder = \"itch\"", &["feed[0].decoder = \"itch\": must be `itch50`"]),
+    ("publisher_id = 2", "publisher_id = 0", &["feed[0].publisher_id = 0: must be 1 to 65535"]),
+    ("America/New_York", "EST5NYC", &["feed[0].time_zone = \"EST5NYC\"", "America/Chicago"]),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\ngap_timeout_us = 0",
+        &["feed[0].channel[0].gap_timeout_us = 0: must be 1 to 10000000 microseconds"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\ngap_timeout_us = 60_000",
+        &["feed[0].channel[0].give_up_ms = 50: must not be shorter than gap_timeout_us = 60000"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nmax_orders = 10",
+        &["max_orders = 10: must be 1000 to 200000000 orders"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nhold_packets = 99_999_999_999",
+        &["hold_packets", "1 to 65536 packets"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"latest\"",
+        &["start = \"latest\": must be one of `now`, `first`"],
+    ),
+    ("name = \"equities\"", "name = \"equities\"\non_gap = \"pass\"", &["on_gap = \"pass\": must be `hold`"]),
+    ("name = \"B\"", "name = \"C\"", &["line[1].name = \"C\": must be `A` or `B`"]),
+    ("name = \"B\"", "name = \"A\"", &["line[1].name = \"A\": another line of this channel has this name"]),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"10.10.0.2:26400\"",
+        &[
+            "test.toml:29: feed[0].channel[0].line[1].group = \"10.10.0.2:26400\": 10.10.0.2 is not multicast",
+            "239.255.255.255",
+        ],
+    ),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2\"",
+        &["line[1].group", "must be an IPv4 multicast group and UDP port"],
+    ),
+    ("group = \"239.10.0.2:26400\"", "group = \"239.10.0.2:0\"", &["line[1].group", "port 0"]),
+    ("group = \"239.10.0.2:26400\"", "group = \"224.0.0.5:26400\"", &["line[1].group", "routing protocols"]),
+    (
+        "interface = \"fh-b\"\ngroup = \"239.10.0.2:26400\"",
+        "interface = \"fh-a\"\ngroup = \"239.10.0.1:26400\"",
+        &[
+            "line[1].group = \"239.10.0.1:26400\": duplicate group: line A of `itch/equities`",
+            "interface `fh-a`, vlan 0",
+        ],
+    ),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2:26400\"\nvlan = 4095",
+        &["line[1].vlan = 4095: must be 0 to 4094"],
+    ),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2:26400\"\nsource = \"239.1.1.1\"",
+        &["line[1].source = \"239.1.1.1\": must be a unicast IPv4 address"],
+    ),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2:26400\"\nqueue = 128",
+        &["line[1].queue = 128: must be 0 to 127"],
+    ),
+    (
+        "interface = \"fh-b\"",
+        "interface = \"fh-c\"",
+        &["line[1].interface = \"fh-c\": no such interface; must be one of `fh-a`, `fh-b`, `fh-out`"],
+    ),
+    (
+        "interface = \"fh-b\"",
+        "interface = \"fh-a\"",
+        &["interface[1].name = \"fh-b\": no line and no destination uses it"],
+    ),
+    (
+        "channel = \"itch/equities\"",
+        "channel = \"equities\"",
+        &["destination[0].channel = \"equities\": no such channel; must be `itch/equities`"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"192.168.0.4:30001\"",
+        &["destination[0].group", "unicast is not supported yet"],
+    ),
+    ("group = \"239.20.0.1:30001\"", "group = \"239.10.0.2:26400\"", &["destination[0].group", "would come back in"]),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\npayload_bytes = 600",
+        &["destination[0].payload_bytes = 600: must be 718 to 1472 bytes"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\nttl = 0",
+        &["destination[0].ttl = 0: must be 1 to 255"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\nformat = \"csv\"",
+        &["must be one of `dbn`, `raw`"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[[destination]]\nname = \"out2\"\nchannel = \"itch/equities\"\ninterface = \"fh-out\"\ngroup = \"239.20.0.1:30001\"",
+        &["destination[1].group", "destination `out` sends to this group and port already"],
+    ),
+];

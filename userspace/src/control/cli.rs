@@ -1,0 +1,168 @@
+//! The command line of `feedctl`, so that tests can use it as a person would.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use feedhandler_proto::v1::control_client::ControlClient;
+use feedhandler_proto::v1::{GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest};
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+
+use super::tables;
+
+/// The handler refused the request, or failed to carry it out.
+pub const EXIT_REFUSED: u8 = 1;
+/// The arguments are wrong (clap's own status, too).
+pub const EXIT_USAGE: u8 = 2;
+/// No handler answers.
+pub const EXIT_UNREACHABLE: u8 = 3;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sees and changes what a running feed handler does.
+///
+/// Exit status: 0 done, 1 refused by the handler, 2 wrong arguments, 3 no handler answers.
+#[derive(Debug, Parser)]
+#[command(name = "feedctl", version)]
+pub struct Arguments {
+    /// Where the handler listens: unix:/path, or http://host:port (handler.grpc in its configuration)
+    #[arg(long, global = true, default_value = "unix:/run/feedhandler/control.sock")]
+    endpoint: String,
+    /// Tables to read, or JSON for programs
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists the configured groups, with what is desired and what is in force
+    List(Lines),
+    /// Shows channels, lines, destinations, drops, interfaces, workers and latency
+    Status,
+    /// Joins the groups of the selected lines and takes their packets
+    Subscribe(Lines),
+    /// Leaves the groups of the selected lines
+    Unsubscribe(Lines),
+}
+
+/// Which lines: those that match everything given.
+#[derive(Args, Debug)]
+struct Lines {
+    /// Channel, as feed/channel
+    #[arg(long)]
+    channel: Option<String>,
+    /// Line, A or B
+    #[arg(long)]
+    line: Option<String>,
+    /// Group and port, as in 239.10.0.1:26400
+    #[arg(long)]
+    group: Option<String>,
+    /// All lines
+    #[arg(long, conflicts_with_all = ["channel", "line", "group"])]
+    all: bool,
+}
+
+impl Lines {
+    fn selector(&self) -> Selector {
+        Selector {
+            channel: self.channel.clone().unwrap_or_default(),
+            line: self.line.clone().unwrap_or_default(),
+            group: self.group.clone().unwrap_or_default(),
+            all: self.all,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.selector() == Selector::default()
+    }
+}
+
+/// Exit status, and one line for a person.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure(pub u8, pub String);
+
+/// Does what the arguments say and returns what to print.
+///
+/// # Errors
+/// Exit status and reason.
+pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
+    if let Verb::Subscribe(lines) | Verb::Unsubscribe(lines) = &arguments.verb
+        && lines.is_empty()
+    {
+        return Err(Failure(EXIT_USAGE, "say which lines: --channel, --line, --group, or --all".to_owned()));
+    }
+    let mut client = ControlClient::new(connect(&arguments.endpoint).await?);
+    let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
+    let (table, json) = match &arguments.verb {
+        Verb::List(lines) => {
+            let request = ListGroupsRequest { selector: Some(lines.selector()) };
+            let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
+            (tables::groups(&answer.groups), serde_json::to_value(&answer))
+        }
+        Verb::Status => {
+            let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
+            (tables::status(&answer), serde_json::to_value(&answer))
+        }
+        Verb::Subscribe(lines) => {
+            let request = SubscribeRequest { selector: Some(lines.selector()) };
+            let answer = client.subscribe(request).await.map_err(refused)?.into_inner();
+            (tables::changes("subscribe", &answer.changed, &answer.unchanged), serde_json::to_value(&answer))
+        }
+        Verb::Unsubscribe(lines) => {
+            let request = UnsubscribeRequest { selector: Some(lines.selector()) };
+            let answer = client.unsubscribe(request).await.map_err(refused)?.into_inner();
+            (tables::changes("unsubscribe", &answer.changed, &answer.unchanged), serde_json::to_value(&answer))
+        }
+    };
+    match arguments.output {
+        Output::Table => Ok(table),
+        Output::Json => {
+            let json = json.unwrap_or_else(|error| Value::String(error.to_string()));
+            Ok(format!("{json:#}\n"))
+        }
+    }
+}
+
+async fn connect(endpoint: &str) -> Result<Channel, Failure> {
+    let usable = endpoint.starts_with("unix:/") || endpoint.starts_with("http://");
+    let parsed = Endpoint::from_shared(endpoint.to_owned()).ok().filter(|_| usable).ok_or_else(|| {
+        let text = format!("--endpoint {endpoint}: must be unix:/absolute/path or http://host:port");
+        Failure(EXIT_USAGE, text)
+    })?;
+    parsed.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await.map_err(|error| {
+        let reason = innermost(&error);
+        let text = format!(
+            "no handler answers at {endpoint}: {reason}; is it running, and is this its handler.grpc? (--endpoint)"
+        );
+        Failure(EXIT_UNREACHABLE, text)
+    })
+}
+
+fn refusal(endpoint: &str, status: &tonic::Status) -> Failure {
+    match status.code() {
+        tonic::Code::InvalidArgument => Failure(EXIT_USAGE, status.message().to_owned()),
+        tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+            let text = format!("the handler at {endpoint} did not answer within {} s", TIMEOUT.as_secs());
+            Failure(EXIT_UNREACHABLE, text)
+        }
+        _ => Failure(EXIT_REFUSED, status.message().to_owned()),
+    }
+}
+
+/// tonic says "transport error"; what happened is at the end of the chain.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

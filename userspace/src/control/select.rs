@@ -1,0 +1,100 @@
+//! Which lines a request means.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddrV4;
+
+use super::Desk;
+
+/// Selects the lines that match every part given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// `feed/channel`.
+    pub channel: Option<String>,
+    /// `A` or `B`.
+    pub line: Option<String>,
+    /// Group and port.
+    pub group: Option<String>,
+    /// All lines; the other parts must then be absent.
+    pub all: bool,
+}
+
+/// Why a selector selects nothing. Each says what there is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// Nothing was said.
+    #[error("say which lines: a channel, a line, a group, or all")]
+    Empty,
+    /// All, and not all.
+    #[error("`all` goes with nothing else: leave it out, or the channel, line and group")]
+    AllAndMore,
+    /// Not an address and port.
+    #[error("`{0}` is not a group: must be an IPv4 address and port, such as 239.10.0.1:26400")]
+    BadGroup(String),
+    /// No such channel, line or group.
+    #[error("no {kind} `{name}`; there are: {have}")]
+    NotFound {
+        /// What was looked for.
+        kind: &'static str,
+        /// Its name as asked.
+        name: String,
+        /// Those that there are.
+        have: String,
+    },
+    /// Each part exists, but not together.
+    #[error("no line matches all of: {0}")]
+    NoMatch(String),
+}
+
+impl SelectError {
+    /// Whether the request itself was wrong, rather than what it names being absent.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        matches!(self, Self::Empty | Self::AllAndMore | Self::BadGroup(_))
+    }
+}
+
+impl Desk {
+    /// The lines that `selector` means, as ascending indices; never empty.
+    ///
+    /// # Errors
+    /// The selector is empty, malformed, or matches nothing.
+    pub fn select(&self, selector: &Selector) -> Result<Vec<usize>, SelectError> {
+        let Selector { channel, line, group, all } = selector;
+        let lines = || self.plan.lines.iter();
+        let parts = [("channel", channel), ("line", line), ("group", group)];
+        let given: Vec<String> =
+            parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
+        match (all, given.is_empty()) {
+            (true, true) => return Ok((0..lines().len()).collect()),
+            (true, false) => return Err(SelectError::AllAndMore),
+            (false, true) => return Err(SelectError::Empty),
+            (false, false) => {}
+        }
+        let address = match group {
+            Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
+            None => None,
+        };
+        exists("channel", channel, self.plan.channels.iter().map(|channel| channel.name.clone()))?;
+        exists("line", line, lines().map(|line| line.name.clone()))?;
+        exists("group", group, lines().map(|line| line.group.to_string()))?;
+        let matches = |index: &usize| {
+            let plan = &self.plan.lines[*index];
+            channel.as_ref().is_none_or(|name| *name == self.plan.channels[plan.channel].name)
+                && line.as_ref().is_none_or(|name| *name == plan.name)
+                && address.is_none_or(|group| group == plan.group)
+        };
+        let found: Vec<usize> = (0..self.plan.lines.len()).filter(matches).collect();
+        if found.is_empty() { Err(SelectError::NoMatch(given.join(", "))) } else { Ok(found) }
+    }
+}
+
+fn exists(kind: &'static str, wanted: &Option<String>, names: impl Iterator<Item = String>) -> Result<(), SelectError> {
+    let Some(name) = wanted else { return Ok(()) };
+    let mut have: Vec<String> = names.collect();
+    if have.contains(name) {
+        return Ok(());
+    }
+    have.sort();
+    have.dedup();
+    Err(SelectError::NotFound { kind, name: name.clone(), have: have.join(", ") })
+}

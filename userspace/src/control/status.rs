@@ -1,0 +1,229 @@
+//! The state of everything, as the control service tells it.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use feedhandler_proto::v1;
+use xdp_ebpf::Verdict;
+
+use super::events::session_text;
+use super::{Desk, LineState};
+use crate::clock::monotonic_ns;
+use crate::config::plan::{Format, QueuePlan};
+use crate::latency::Stage;
+use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, SharedCounts};
+
+/// The state by `ChannelCounts::state`.
+pub(crate) fn channel_state(state: u64) -> v1::ChannelState {
+    match state {
+        0 => v1::ChannelState::Unknown,
+        1 => v1::ChannelState::Backfill,
+        2 => v1::ChannelState::Live,
+        3 => v1::ChannelState::Gap,
+        4 => v1::ChannelState::Stale,
+        5 => v1::ChannelState::Ended,
+        _ => v1::ChannelState::Unspecified,
+    }
+}
+
+/// The configuration's word for a format.
+pub(crate) const fn format_label(format: Format) -> &'static str {
+    match format {
+        Format::Dbn => "dbn",
+        Format::Raw => "raw",
+    }
+}
+
+impl Desk {
+    /// The groups of some lines.
+    #[must_use]
+    pub fn groups(&self, lines: &[usize]) -> Vec<v1::Group> {
+        let states = self.line_states();
+        lines.iter().map(|line| self.group(*line, &states[*line])).collect()
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn status(&self) -> v1::GetStatusResponse {
+        let not_ready_reasons = self.not_ready_reasons();
+        let states = self.line_states();
+        let unmatched = self.plan.lines.len();
+        let mut drops = [0; DropReason::COUNT];
+        for link in &self.links {
+            for (sum, value) in drops.iter_mut().zip(link.shared.drops(unmatched).values()) {
+                *sum += value;
+            }
+        }
+        v1::GetStatusResponse {
+            name: self.plan.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: self.uptime_ns() / 1_000_000,
+            ready: not_ready_reasons.is_empty(),
+            not_ready_reasons,
+            workers: (0..self.plan.workers.len()).map(|worker| self.worker_status(worker)).collect(),
+            interfaces: (0..self.plan.interfaces.len()).map(|interface| self.interface_status(interface)).collect(),
+            channels: (0..self.plan.channels.len()).map(|channel| self.channel_status(channel, &states)).collect(),
+            destinations: (0..self.plan.destinations.len()).map(|index| self.destination_status(index)).collect(),
+            latencies: self.latency_status(),
+            unmatched_drops: drop_status(DropCounts::from_values(drops)),
+        }
+    }
+
+    fn group(&self, line: usize, state: &LineState) -> v1::Group {
+        let plan = &self.plan.lines[line];
+        v1::Group {
+            channel: self.plan.channels[plan.channel].name.clone(),
+            line: plan.name.clone(),
+            interface: self.plan.interfaces[plan.interface].name.clone(),
+            group: plan.group.to_string(),
+            vlan: plan.vlan.into(),
+            source: plan.source.map_or_else(String::new, |source| source.to_string()),
+            desired: state.desired,
+            in_force: state.in_force,
+            error: state.error.clone().unwrap_or_default(),
+        }
+    }
+
+    fn worker_status(&self, worker: usize) -> v1::WorkerStatus {
+        let plan = &self.plan.workers[worker];
+        let shared = &self.links[worker].shared;
+        let port = |(queue, counts): (&QueuePlan, &SharedCounts<{ PortCounts::COUNT }>), direction: &str| {
+            let values = counts.load();
+            v1::PortStatus {
+                interface: self.plan.interfaces[queue.interface].name.clone(),
+                queue: queue.queue,
+                direction: direction.to_owned(),
+                counters: counters(PortCounts::FIELDS, &values),
+            }
+        };
+        let rx = plan.rx.iter().zip(&shared.rx).map(|pair| port(pair, "rx"));
+        let tx = plan.tx.iter().zip(&shared.tx).map(|pair| port(pair, "tx"));
+        v1::WorkerStatus {
+            name: plan.name.clone(),
+            core: plan.core.and_then(|core| u32::try_from(core).ok()),
+            running: shared.running.load(Relaxed),
+            silence_ns: shared.silence_ns(monotonic_ns()),
+            cycles: shared.cycles.load(Relaxed),
+            longest_cycle_ns: shared.longest_cycle_ns.load(Relaxed),
+            frames_free: shared.frames_free.load(Relaxed),
+            frame_count: plan.frame_count.into(),
+            events_dropped: shared.events_dropped.load(Relaxed),
+            ports: rx.chain(tx).collect(),
+        }
+    }
+
+    fn interface_status(&self, interface: usize) -> v1::InterfaceStatus {
+        let plan = &self.plan.interfaces[interface];
+        let (verdicts, error) = match self.verdicts(interface) {
+            Ok(verdicts) => (verdicts, String::new()),
+            Err(error) => (None, error.to_string()),
+        };
+        let named = |(verdict, value): (Verdict, u64)| v1::Counter { name: verdict.label().to_owned(), value };
+        v1::InterfaceStatus {
+            name: plan.name.clone(),
+            mode_wanted: plan.mode.label().to_owned(),
+            mode_in_force: self.mode_in_force(interface).label().to_owned(),
+            verdicts: Verdict::ALL
+                .into_iter()
+                .zip(verdicts.into_iter().flatten())
+                .filter(|(_, value)| *value > 0)
+                .map(named)
+                .collect(),
+            error,
+        }
+    }
+
+    fn channel_status(&self, channel: usize, states: &[LineState]) -> v1::ChannelStatus {
+        let plan = &self.plan.channels[channel];
+        let shared = &self.link_of_channel(channel).shared;
+        let counts = shared.channel(channel);
+        v1::ChannelStatus {
+            name: plan.name.clone(),
+            worker: self.plan.workers[plan.worker].name.clone(),
+            state: channel_state(counts.state).into(),
+            session: session_text(&shared.sessions[channel].load()),
+            next_sequence: counts.next_sequence,
+            messages: counts.messages,
+            gaps_opened: counts.gaps_opened,
+            gaps_closed: counts.gaps_closed,
+            gaps_lost: counts.gaps_lost,
+            messages_lost: counts.messages_lost,
+            orders_live: counts.orders_live,
+            max_orders: plan.max_orders as u64,
+            counters: counters(ChannelCounts::FIELDS, &counts.values()),
+            lines: plan.lines.iter().map(|line| self.line_status(*line, &states[*line])).collect(),
+        }
+    }
+
+    fn line_status(&self, line: usize, state: &LineState) -> v1::LineStatus {
+        let shared = &self.link_of_channel(self.plan.lines[line].channel).shared;
+        let counts = shared.line(line);
+        let seen = counts.last_seen_ns > 0;
+        v1::LineStatus {
+            group: Some(self.group(line, state)),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            first: counts.first,
+            duplicate: counts.duplicate,
+            ahead: counts.ahead,
+            malformed: counts.malformed,
+            last_seen_age_ns: seen.then(|| monotonic_ns().saturating_sub(counts.last_seen_ns)),
+            redirected_packets: self.line_stats(line).ok().flatten().map(|stats| stats.packets),
+            drops: drop_status(shared.drops(line)),
+        }
+    }
+
+    fn destination_status(&self, index: usize) -> v1::DestinationStatus {
+        let plan = &self.plan.destinations[index];
+        let shared = &self.link_of_channel(plan.channel).shared;
+        let counts = DestinationCounts::from_values(shared.destinations[index].load());
+        v1::DestinationStatus {
+            name: plan.name.clone(),
+            channel: self.plan.channels[plan.channel].name.clone(),
+            interface: self.plan.interfaces[plan.queue.interface].name.clone(),
+            group: plan.group.to_string(),
+            format: format_label(plan.format).to_owned(),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            blocks: counts.blocks,
+            records: counts.records,
+            heartbeats: counts.heartbeats,
+            drops: drop_status(DropCounts::from_values(shared.destination_drops[index].load())),
+        }
+    }
+
+    fn latency_status(&self) -> Vec<v1::LatencyStatus> {
+        let latencies = self.latencies();
+        let status = |stage: Stage| {
+            let histogram = latencies.stage(stage);
+            v1::LatencyStatus {
+                stage: stage.label().to_owned(),
+                count: histogram.len(),
+                p50_ns: histogram.value_at_quantile(0.5),
+                p99_ns: histogram.value_at_quantile(0.99),
+                p999_ns: histogram.value_at_quantile(0.999),
+                p9999_ns: histogram.value_at_quantile(0.9999),
+                max_ns: histogram.max(),
+            }
+        };
+        Stage::ALL.into_iter().map(status).collect()
+    }
+}
+
+fn counters(fields: &[(&str, &str)], values: &[u64]) -> Vec<v1::Counter> {
+    fields
+        .iter()
+        .zip(values)
+        .map(|((name, _), value)| v1::Counter { name: (*name).to_owned(), value: *value })
+        .collect()
+}
+
+fn drop_status(drops: DropCounts) -> Vec<v1::DropStatus> {
+    let occurred = DropReason::ALL.into_iter().filter(|reason| drops.get(*reason) > 0);
+    let status = |reason: DropReason| v1::DropStatus {
+        reason: reason.label().to_owned(),
+        packets: drops.get(reason),
+        benign: reason.is_benign(),
+    };
+    occurred.map(status).collect()
+}

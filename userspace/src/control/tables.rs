@@ -1,0 +1,322 @@
+//! What `feedctl` prints for a person: the answers of the control service as tables.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use feedhandler_proto::v1;
+
+/// The answer to a subscription or its end; `verb` is what was asked.
+#[must_use]
+pub fn changes(verb: &str, changed: &[v1::Group], unchanged: &[v1::Group]) -> String {
+    let mut text = format!("{verb}: {} changed, {} as they were\n", changed.len(), unchanged.len());
+    let all: Vec<v1::Group> = changed.iter().chain(unchanged).cloned().collect();
+    text.push_str(&groups(&all));
+    text
+}
+
+/// The configured groups.
+#[must_use]
+pub fn groups(groups: &[v1::Group]) -> String {
+    let mut table = table(&["channel", "line", "interface", "group", "vlan", "source", "desired", "in force", "error"]);
+    for group in groups {
+        table.add_row([
+            group.channel.clone(),
+            group.line.clone(),
+            group.interface.clone(),
+            group.group.clone(),
+            if group.vlan == 0 { "-".to_owned() } else { group.vlan.to_string() },
+            or_dash(&group.source),
+            yes(group.desired),
+            yes(group.in_force),
+            or_dash(&group.error),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+/// The whole status.
+#[must_use]
+pub fn status(status: &v1::GetStatusResponse) -> String {
+    let ready = if status.ready { "READY" } else { "NOT READY" };
+    let uptime = duration(status.uptime_ms.saturating_mul(1_000_000));
+    let mut text = format!("{}  version {}  up {uptime}  {ready}\n", status.name, status.version);
+    for reason in &status.not_ready_reasons {
+        let _ = writeln!(text, "  {reason}");
+    }
+    let sections = [
+        ("Channels", channels(status)),
+        ("Lines", lines(status)),
+        ("Destinations", destinations(status)),
+        ("Drops", drops(status)),
+        ("Interfaces", interfaces(status)),
+        ("Workers", workers(status)),
+        ("Ports", ports(status)),
+        ("Latency since start", latencies(status)),
+    ];
+    for (title, table) in sections {
+        if table.row_count() > 0 {
+            let _ = write!(text, "\n{title}\n{table}\n");
+        }
+    }
+    text
+}
+
+fn channels(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&[
+        "channel",
+        "state",
+        "session",
+        "next",
+        "messages",
+        "gaps",
+        "closed",
+        "lost",
+        "messages lost",
+        "orders",
+        "room",
+    ]);
+    numbers(&mut table, 3..11);
+    for channel in &status.channels {
+        table.add_row([
+            channel.name.clone(),
+            channel.state().word().to_owned(),
+            or_dash(&channel.session),
+            channel.next_sequence.to_string(),
+            channel.messages.to_string(),
+            channel.gaps_opened.to_string(),
+            channel.gaps_closed.to_string(),
+            channel.gaps_lost.to_string(),
+            channel.messages_lost.to_string(),
+            channel.orders_live.to_string(),
+            channel.max_orders.to_string(),
+        ]);
+    }
+    table
+}
+
+fn lines(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&[
+        "channel",
+        "line",
+        "group",
+        "interface",
+        "desired",
+        "in force",
+        "packets",
+        "first",
+        "duplicate",
+        "ahead",
+        "malformed",
+        "by XDP",
+        "last seen",
+    ]);
+    numbers(&mut table, 6..13);
+    for line in status.channels.iter().flat_map(|channel| &channel.lines) {
+        let group = line.group.clone().unwrap_or_default();
+        table.add_row([
+            group.channel,
+            group.line,
+            group.group,
+            group.interface,
+            yes(group.desired),
+            yes(group.in_force),
+            line.packets.to_string(),
+            line.first.to_string(),
+            line.duplicate.to_string(),
+            line.ahead.to_string(),
+            line.malformed.to_string(),
+            line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
+            line.last_seen_age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns))),
+        ]);
+    }
+    table
+}
+
+fn destinations(status: &v1::GetStatusResponse) -> Table {
+    let mut table =
+        table(&["destination", "channel", "group", "interface", "format", "packets", "bytes", "blocks", "records"]);
+    numbers(&mut table, 5..9);
+    for destination in &status.destinations {
+        table.add_row([
+            destination.name.clone(),
+            destination.channel.clone(),
+            destination.group.clone(),
+            destination.interface.clone(),
+            destination.format.clone(),
+            destination.packets.to_string(),
+            destination.bytes.to_string(),
+            destination.blocks.to_string(),
+            destination.records.to_string(),
+        ]);
+    }
+    table
+}
+
+fn drops(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&["where", "reason", "packets", "loses data"]);
+    numbers(&mut table, 2..3);
+    let mut add = |place: String, drops: &[v1::DropStatus]| {
+        for drop in drops {
+            table.add_row([place.clone(), drop.reason.clone(), drop.packets.to_string(), yes(!drop.benign)]);
+        }
+    };
+    for line in status.channels.iter().flat_map(|channel| &channel.lines) {
+        let group = line.group.clone().unwrap_or_default();
+        add(format!("{} line {}", group.channel, group.line), &line.drops);
+    }
+    add("no line".to_owned(), &status.unmatched_drops);
+    for destination in &status.destinations {
+        add(format!("destination {}", destination.name), &destination.drops);
+    }
+    table
+}
+
+fn interfaces(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&["interface", "wanted", "in force", "frames by XDP verdict"]);
+    for interface in &status.interfaces {
+        let verdicts: Vec<String> =
+            interface.verdicts.iter().map(|verdict| format!("{} {}", verdict.name, verdict.value)).collect();
+        let verdicts = if interface.error.is_empty() { verdicts.join(", ") } else { interface.error.clone() };
+        table.add_row([
+            interface.name.clone(),
+            interface.mode_wanted.clone(),
+            interface.mode_in_force.clone(),
+            or_dash(&verdicts),
+        ]);
+    }
+    table
+}
+
+fn workers(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&[
+        "worker",
+        "core",
+        "running",
+        "last sign",
+        "cycles",
+        "longest cycle",
+        "frames free",
+        "frames",
+        "events dropped",
+    ]);
+    numbers(&mut table, 3..9);
+    for worker in &status.workers {
+        table.add_row([
+            worker.name.clone(),
+            worker.core.map_or_else(|| "-".to_owned(), |core| core.to_string()),
+            yes(worker.running),
+            format!("{} ago", duration(worker.silence_ns)),
+            worker.cycles.to_string(),
+            duration(worker.longest_cycle_ns),
+            worker.frames_free.to_string(),
+            worker.frame_count.to_string(),
+            worker.events_dropped.to_string(),
+        ]);
+    }
+    table
+}
+
+fn ports(status: &v1::GetStatusResponse) -> Table {
+    let columns = ["frames", "kicks", "kick_errors", "tx_retries", "kernel_rx_dropped", "kernel_rx_ring_full"];
+    let mut header = vec!["port", "direction"];
+    header.extend(columns);
+    let mut table = table(&header);
+    numbers(&mut table, 2..header.len());
+    for port in status.workers.iter().flat_map(|worker| &worker.ports) {
+        let mut row = vec![format!("{} queue {}", port.interface, port.queue), port.direction.clone()];
+        row.extend(columns.map(|name| {
+            let counter = port.counters.iter().find(|counter| counter.name == name);
+            counter.map_or_else(|| "-".to_owned(), |counter| counter.value.to_string())
+        }));
+        table.add_row(row);
+    }
+    table
+}
+
+fn latencies(status: &v1::GetStatusResponse) -> Table {
+    let mut table = table(&["stage", "count", "p50", "p99", "p99.9", "p99.99", "max"]);
+    numbers(&mut table, 1..7);
+    for latency in status.latencies.iter().filter(|latency| latency.count > 0) {
+        table.add_row([
+            latency.stage.clone(),
+            latency.count.to_string(),
+            duration(latency.p50_ns),
+            duration(latency.p99_ns),
+            duration(latency.p999_ns),
+            duration(latency.p9999_ns),
+            duration(latency.max_ns),
+        ]);
+    }
+    table
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    // Never wrapped to the terminal: `feedctl status | grep` must find whole values.
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    table
+}
+
+fn numbers(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
+}
+
+/// A duration in its largest fitting unit.
+fn duration(ns: u64) -> String {
+    const MINUTE_S: u64 = 60;
+    const HOUR_S: u64 = 3600;
+    const DAY_S: u64 = 86_400;
+    match (ns, ns / 1_000_000_000) {
+        (0..1_000, _) => format!("{ns} ns"),
+        (1_000..1_000_000, _) => format!("{:.1} us", ns as f64 / 1e3),
+        (1_000_000..1_000_000_000, _) => format!("{:.1} ms", ns as f64 / 1e6),
+        (_, 0..MINUTE_S) => format!("{:.1} s", ns as f64 / 1e9),
+        (_, s @ MINUTE_S..HOUR_S) => format!("{} min {} s", s / MINUTE_S, s % MINUTE_S),
+        (_, s @ HOUR_S..DAY_S) => format!("{} h {} min", s / HOUR_S, s % HOUR_S / MINUTE_S),
+        (_, s) => format!("{} d {} h", s / DAY_S, s % DAY_S / HOUR_S),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_their_unit() {
+        let texts: Vec<String> =
+            [999, 1_500, 2_000_000, 59_000_000_000, 61_000_000_000, 7_260_000_000_000, 90_000_000_000_000]
+                .map(duration)
+                .into();
+        assert_eq!(texts, ["999 ns", "1.5 us", "2.0 ms", "59.0 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_drop_that_loses_data_is_told_from_one_that_does_not() {
+        let drops = vec![
+            v1::DropStatus { reason: "duplicate".into(), packets: 7, benign: true },
+            v1::DropStatus { reason: "bad_bounds".into(), packets: 1, benign: false },
+        ];
+        let text = drops_text(drops);
+        let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap().to_owned();
+        assert!(line("duplicate").trim_end().ends_with("no"));
+        assert!(line("bad_bounds").trim_end().ends_with("yes"));
+    }
+
+    fn drops_text(unmatched_drops: Vec<v1::DropStatus>) -> String {
+        status(&v1::GetStatusResponse { unmatched_drops, ..Default::default() })
+    }
+}

@@ -1,0 +1,159 @@
+//! The control service as its users see it: over a Unix socket and HTTP, with the kernel doing the joins.
+//!
+//! The interface is the loopback with kernel sockets: groups can be joined there by anybody. The test holds the worker's
+//! end of the queues, so it sees every command.
+#![forbid(unsafe_code)]
+
+mod metrics;
+mod service;
+mod sockets;
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use feedhandler_proto::v1::control_client::ControlClient;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+
+use super::*;
+use crate::config::{Config, Host};
+use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
+
+/// A handler without a data path.
+struct Bench {
+    desk: Arc<Desk>,
+    commands: rtrb::Consumer<Command>,
+    events: rtrb::Producer<Event>,
+    shared: Arc<WorkerShared>,
+    /// Groups of lines A and B.
+    groups: [Ipv4Addr; 2],
+    directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let groups = unused_groups();
+        let text = format!(
+            r#"
+            [handler]
+            name = "bench"
+            grpc = "unix:{}/control.sock"
+            metrics = "127.0.0.1:0"
+            [[interface]]
+            name = "lo"
+            mode = "socket"
+            [[worker]]
+            name = "w0"
+            [[feed]]
+            name = "itch"
+            transport = "moldudp64"
+            decoder = "itch50"
+            publisher_id = 2
+            time_zone = "America/New_York"
+            [[feed.channel]]
+            name = "equities"
+            [[feed.channel.line]]
+            name = "A"
+            interface = "lo"
+            group = "{}:26400"
+            [[feed.channel.line]]
+            name = "B"
+            interface = "lo"
+            group = "{}:26400"
+            [[destination]]
+            name = "out"
+            channel = "itch/equities"
+            interface = "lo"
+            group = "239.255.1.1:30001"
+            "#,
+            directory.path().display(),
+            groups[0],
+            groups[1]
+        );
+        let plan = Arc::new(Config::parse(&text, "bench.toml", &Host { cores: vec![] }).unwrap());
+        let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
+        let (events, event_out) = rtrb::RingBuffer::new(64);
+        let shared = WorkerShared::new(2, 1, 1, 1, 1);
+        let link =
+            WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
+        let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None };
+        let desk = Desk::new(plan, vec![interface], vec![link]);
+        Self { desk, commands, events, shared, groups, directory }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    /// What a living worker does all the time.
+    fn beat(&self) {
+        self.shared.running.store(true, Relaxed);
+        self.shared.heartbeat_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// The `SetLine` commands since the last call.
+    fn switched(&mut self) -> Vec<(usize, bool)> {
+        let commands = std::iter::from_fn(|| self.commands.pop().ok());
+        commands
+            .filter_map(|command| match command {
+                Command::SetLine { line, enabled } => Some((line, enabled)),
+                Command::SwapLatency(_) | Command::Stop => None,
+            })
+            .collect()
+    }
+
+    /// Which of the two groups the kernel has joined.
+    fn joined(&self) -> [bool; 2] {
+        self.groups.map(|group| {
+            // One group a line, in hexadecimal, as the machine's integer (little-endian here and on every target).
+            let hex = format!("{:08X}", u32::from_ne_bytes(group.octets()));
+            std::fs::read_to_string("/proc/net/igmp").unwrap().contains(&hex)
+        })
+    }
+
+    /// Serves while `work` runs, then shuts down and returns what `work` did.
+    async fn served<T, F: Future<Output = T>>(&mut self, work: impl FnOnce(Served) -> F) -> T {
+        let listeners = Listeners::bind(self.desk.plan()).unwrap();
+        let served = Served { socket: self.socket(), metrics: listeners.metrics_address().unwrap() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(Arc::clone(&self.desk), listeners, async {
+            let _ = stopped.await;
+        }));
+        let result = work(served).await;
+        stop.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        result
+    }
+}
+
+/// Where the bench is served.
+#[derive(Clone)]
+struct Served {
+    socket: PathBuf,
+    metrics: std::net::SocketAddr,
+}
+
+impl Served {
+    async fn channel(&self) -> Channel {
+        channel(&self.socket).await.unwrap()
+    }
+
+    async fn client(&self) -> ControlClient<Channel> {
+        ControlClient::new(self.channel().await)
+    }
+}
+
+async fn channel(socket: &Path) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap().connect().await
+}
+
+/// Two groups that no other test and no other process of these tests uses: memberships are seen by the whole namespace.
+fn unused_groups() -> [Ipv4Addr; 2] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = (std::process::id() % 0x1_0000) * 64 + NEXT.fetch_add(1, Relaxed) * 2;
+    [0, 1].map(|line| Ipv4Addr::from(0xEF00_0000 | 0x0010_0000 | ((number + line) & 0x003F_FFFF) | 0x0080_0000))
+}

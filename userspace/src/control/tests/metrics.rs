@@ -1,0 +1,121 @@
+//! `/metrics`, `/healthz` and `/readyz` over HTTP.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::latency::Stage;
+use crate::metrics::{ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts};
+
+async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Series (name and labels as written) to value, and the type of each family; panics at anything that is not OpenMetrics.
+fn parse(text: &str) -> (HashMap<String, f64>, HashMap<String, String>) {
+    let (mut series, mut types) = (HashMap::new(), HashMap::new());
+    assert!(text.ends_with("# EOF\n"));
+    for line in text.lines() {
+        if let Some(family) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = family.split_once(' ').unwrap();
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} stands twice");
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        let value: f64 = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+        let family = name.split('{').next().unwrap();
+        assert!(family.starts_with("feedhandler_") && family.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+        assert!(series.insert(name.to_owned(), value).is_none(), "{name} stands twice");
+    }
+    (series, types)
+}
+
+#[tokio::test]
+async fn every_counter_is_exported_with_its_value() {
+    let mut bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    // Every counter of line B gets a value of its own: 1001, 1002, ...
+    let mut number = 1000;
+    let values: [u64; LineCounts::COUNT] = std::array::from_fn(|_| {
+        number += 1;
+        number
+    });
+    bench.shared.lines[1].store(&values);
+    bench.shared.channels[0].store(&ChannelCounts { state: 3, orders_live: 5, ..Default::default() }.values());
+    let mut latency = Box::<StageHistograms>::default();
+    latency.record_n(Stage::EntryToSent, 400, 3);
+    latency.record_n(Stage::EntryToSent, 15_000, 2);
+    bench.events.push(Event::Latency(latency)).unwrap();
+    bench.desk.poll();
+    let (status, text) = bench.served(async |served| get(served.metrics, "/metrics").await).await;
+    assert_eq!(status, 200, "{text}");
+    let (series, types) = parse(&text);
+
+    for (field, (name, _)) in LineCounts::FIELDS.iter().enumerate().filter(|(_, (name, _))| *name != "last_seen_ns") {
+        let name = format!("feedhandler_line_{name}_total{{channel=\"itch/equities\",line=\"B\"}}");
+        assert_eq!(series.get(&name), Some(&(values[field] as f64)), "{name}\n{text}");
+    }
+    let families = |prefix: &str, fields: &[(&str, &str)]| {
+        for (name, help) in fields {
+            let family = format!("feedhandler_{prefix}_{name}");
+            assert!(types.contains_key(&family) || *name == "last_seen_ns", "{family} is missing");
+            assert!(text.contains(&format!("# HELP {family} {help}")) || *name == "state" || *name == "last_seen_ns");
+        }
+    };
+    families("line", LineCounts::FIELDS);
+    families("channel", ChannelCounts::FIELDS);
+    families("destination", DestinationCounts::FIELDS);
+    families("port", PortCounts::FIELDS);
+    assert_eq!(types["feedhandler_channel_orders_live"], "gauge");
+    assert_eq!(types["feedhandler_channel_messages"], "counter");
+    assert_eq!(series["feedhandler_channel_state{channel=\"itch/equities\",state=\"gap\"}"], 1.0);
+    assert_eq!(series["feedhandler_channel_state{channel=\"itch/equities\",state=\"live\"}"], 0.0);
+    for reason in DropReason::ALL {
+        let label = format!("scope=\"destination\",name=\"out\",reason=\"{}\"", reason.label());
+        assert!(series.keys().any(|name| name.starts_with("feedhandler_drops_total") && name.contains(&label)));
+    }
+    let mode = "feedhandler_interface_mode{interface=\"lo\",wanted=\"socket\",in_force=\"socket\"}";
+    assert_eq!(series[mode], 1.0);
+
+    let bucket =
+        |le: &str| series[&format!("feedhandler_latency_seconds_bucket{{le=\"{le}\",stage=\"entry_to_sent\"}}")];
+    assert_eq!([bucket("5e-7"), bucket("0.00001"), bucket("0.00002"), bucket("+Inf")], [3.0, 3.0, 5.0, 5.0]);
+    assert_eq!(series["feedhandler_latency_seconds_count{stage=\"entry_to_sent\"}"], 5.0);
+    let sum = series["feedhandler_latency_seconds_sum{stage=\"entry_to_sent\"}"];
+    assert!((sum - 31.2e-6).abs() < 0.1e-6, "{sum}");
+}
+
+#[tokio::test]
+async fn ready_means_workers_alive_and_desired_lines_in_force() {
+    let mut bench = Bench::new();
+    let shared = Arc::clone(&bench.shared);
+    let desk = Arc::clone(&bench.desk);
+    bench
+        .served(async |served| {
+            assert_eq!(get(served.metrics, "/healthz").await, (200, "ok\n".to_owned()));
+            let (status, text) = get(served.metrics, "/readyz").await;
+            assert_eq!(status, 503);
+            assert!(text.contains("worker `w0` is not running"), "{text}");
+            assert!(text.contains("line A of `itch/equities` is desired but not in force"), "{text}");
+            desk.start_lines().unwrap();
+            shared.running.store(true, Relaxed);
+            shared.heartbeat_ns.store(1, Relaxed);
+            let (status, text) = get(served.metrics, "/readyz").await;
+            assert!(status == 503 && text.contains("worker `w0` has been silent for"), "{text}");
+            shared.heartbeat_ns.store(u64::MAX, Relaxed);
+            assert_eq!(get(served.metrics, "/readyz").await, (200, "ready\n".to_owned()));
+            assert_eq!(get(served.metrics, "/other").await.0, 404);
+        })
+        .await;
+}

@@ -1,0 +1,264 @@
+//! The gRPC service.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use feedhandler_proto::v1::{
+    self, GetStatusRequest, ListGroupsRequest, Selector as WireSelector, SubscribeRequest, UnsubscribeRequest,
+};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use super::*;
+use crate::control::cli;
+use crate::latency::Stage;
+use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
+
+fn line(name: &str) -> Option<WireSelector> {
+    Some(WireSelector { line: name.to_owned(), ..WireSelector::default() })
+}
+
+fn names(groups: &[v1::Group]) -> Vec<&str> {
+    groups.iter().map(|group| group.line.as_str()).collect()
+}
+
+#[tokio::test]
+async fn subscribing_joins_tells_the_worker_and_is_idempotent() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.joined(), [false, false], "the groups of this test are in use elsewhere");
+    bench.desk.start_lines().unwrap();
+    assert_eq!(bench.joined(), [true, true]);
+    assert_eq!(bench.switched(), [(0, true), (1, true)]);
+
+    bench
+        .served(async |served| {
+            let mut client = served.client().await;
+            let request = UnsubscribeRequest { selector: line("A") };
+            let answer = client.unsubscribe(request.clone()).await.unwrap().into_inner();
+            assert_eq!((names(&answer.changed), names(&answer.unchanged)), (vec!["A"], vec![]));
+            assert!(!answer.changed[0].in_force && !answer.changed[0].desired);
+            let answer = client.unsubscribe(request).await.unwrap().into_inner();
+            assert_eq!((names(&answer.changed), names(&answer.unchanged)), (vec![], vec!["A"]));
+            let list = client.list_groups(ListGroupsRequest::default()).await.unwrap().into_inner();
+            assert_eq!(list.groups.iter().map(|group| group.in_force).collect::<Vec<_>>(), [false, true]);
+        })
+        .await;
+    assert_eq!(bench.joined(), [false, true]);
+    assert_eq!(bench.switched(), [(0, false)], "the repeated call must not have told the worker again");
+
+    let group = format!("{}:26400", bench.groups[0]);
+    bench
+        .served(async |served| {
+            let selector = Some(WireSelector { channel: "itch/equities".into(), group, ..WireSelector::default() });
+            let answer = served.client().await.subscribe(SubscribeRequest { selector }).await.unwrap().into_inner();
+            assert_eq!((names(&answer.changed), answer.unchanged.len()), (vec!["A"], 0));
+        })
+        .await;
+    assert_eq!((bench.joined(), bench.switched()), ([true, true], vec![(0, true)]));
+
+    bench.desk.detach();
+    assert_eq!(bench.joined(), [false, false]);
+}
+
+#[tokio::test]
+async fn bad_selectors_say_what_there_is() {
+    let mut bench = Bench::new();
+    let cases = [
+        (None, Code::InvalidArgument, "say which lines"),
+        (Some(WireSelector::default()), Code::InvalidArgument, "say which lines"),
+        (
+            Some(WireSelector { all: true, line: "A".into(), ..Default::default() }),
+            Code::InvalidArgument,
+            "nothing else",
+        ),
+        (
+            Some(WireSelector { group: "239.1.1.1".into(), ..Default::default() }),
+            Code::InvalidArgument,
+            "239.10.0.1:26400",
+        ),
+        (line("C"), Code::NotFound, "no line `C`; there are: A, B"),
+        (Some(WireSelector { channel: "x".into(), ..Default::default() }), Code::NotFound, "there are: itch/equities"),
+        (Some(WireSelector { group: "239.1.1.1:1".into(), ..Default::default() }), Code::NotFound, ":26400"),
+        (
+            Some(WireSelector { line: "A".into(), group: format!("{}:26400", bench.groups[1]), ..Default::default() }),
+            Code::NotFound,
+            "no line matches all of: line A, group ",
+        ),
+    ];
+    bench
+        .served(async |served| {
+            let mut client = served.client().await;
+            for (selector, code, says) in cases {
+                let error = client.subscribe(SubscribeRequest { selector: selector.clone() }).await.unwrap_err();
+                assert_eq!(error.code(), code, "{selector:?}: {error}");
+                assert!(error.message().contains(says), "{selector:?}: {}", error.message());
+                let error = client.unsubscribe(UnsubscribeRequest { selector }).await.unwrap_err();
+                assert_eq!(error.code(), code);
+            }
+            let huge = WireSelector { channel: "x".repeat(1 << 20), ..Default::default() };
+            let error = client.subscribe(SubscribeRequest { selector: Some(huge) }).await.unwrap_err();
+            assert_eq!(error.code(), Code::OutOfRange, "{error}");
+        })
+        .await;
+    assert_eq!(bench.switched(), []);
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_no_commands_leaves_everything_as_it_was() {
+    let mut bench = Bench::new();
+    // The request for latencies is in the queue then, and no second one comes before it is answered.
+    bench.desk.poll();
+    // One place is left: line A's command fits, line B's does not.
+    for _ in 2..COMMAND_QUEUE {
+        bench.desk.links()[0].send(Command::SetLine { line: 0, enabled: false }).unwrap();
+    }
+    let request = SubscribeRequest { selector: Some(WireSelector { all: true, ..Default::default() }) };
+    bench
+        .served(async |served| {
+            let error = served.client().await.subscribe(request).await.unwrap_err();
+            assert_eq!(error.code(), Code::Unavailable);
+            assert!(error.message().contains("line B of `itch/equities`: worker `w0` takes no commands"), "{error}");
+        })
+        .await;
+    assert_eq!(bench.joined(), [false, false], "the joins must have been undone");
+    let states = bench.desk.line_states();
+    assert!(states.iter().all(|state| !state.in_force && state.error.is_some()), "{states:?}");
+    // Once the worker goes on, the same request succeeds.
+    bench.switched();
+    bench.desk.subscribe(&[0, 1]).unwrap();
+    assert_eq!(bench.joined(), [true, true]);
+    assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
+}
+
+#[tokio::test]
+async fn status_tells_what_the_worker_published() {
+    let mut bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    bench.beat();
+    let line = LineCounts { packets: 12, first: 7, duplicate: 5, last_seen_ns: monotonic_ns(), ..Default::default() };
+    bench.shared.lines[0].store(&line.values());
+    let channel = ChannelCounts { messages: 90, gaps_opened: 2, next_sequence: 91, state: 2, ..Default::default() };
+    bench.shared.channels[0].store(&channel.values());
+    bench.shared.sessions[0].store(b"0000000042");
+    let mut drops = DropCounts::default();
+    drops.add(DropReason::BadBounds);
+    bench.shared.line_drops[2].store(&drops.values());
+    let mut latency = Box::<StageHistograms>::default();
+    latency.record_n(Stage::EntryToSent, 12_000, 100);
+    bench.events.push(Event::Latency(latency)).unwrap();
+    bench.events.push(Event::Lost { channel: 0, session: *b"0000000042", from: 5, to: 9 }).unwrap();
+
+    let socket = format!("unix:{}", bench.socket().display());
+    let (status, table, json) = bench
+        .served(async |served| {
+            while bench_events_are_pending(&served).await {}
+            let status = served.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+            let run = async |output: &str| {
+                let arguments = ["feedctl", "--endpoint", &socket, "--output", output, "status"];
+                cli::run(&cli::Arguments::try_parse_from(arguments).unwrap()).await.unwrap()
+            };
+            (status, run("table").await, run("json").await)
+        })
+        .await;
+    assert!(status.ready, "{:?}", status.not_ready_reasons);
+    let channel = &status.channels[0];
+    assert_eq!((channel.state(), channel.session.as_str()), (v1::ChannelState::Live, "0000000042"));
+    assert_eq!((channel.next_sequence, channel.messages, channel.gaps_opened), (91, 90, 2));
+    assert_eq!((channel.lines[0].packets, channel.lines[0].first, channel.lines[0].duplicate), (12, 7, 5));
+    assert!(channel.lines[0].last_seen_age_ns.is_some_and(|age_ns| age_ns < 60_000_000_000));
+    assert_eq!(channel.lines[1].last_seen_age_ns, None);
+    assert_eq!(status.interfaces[0].mode_in_force, "socket");
+    assert_eq!(status.unmatched_drops[0].reason, "bad_bounds");
+    let latency = status.latencies.iter().find(|latency| latency.stage == "entry_to_sent").unwrap();
+    assert_eq!(latency.count, 100);
+    assert!((11_900..12_100).contains(&latency.p50_ns), "{latency:?}");
+
+    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us"] {
+        assert!(table.contains(word), "{word} is not in\n{table}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["channels"][0]["state"], "live");
+    assert_eq!(json["channels"][0]["lines"][0]["packets"], 12);
+}
+
+/// The desk polls every 100 ms; until then the latency is not in.
+async fn bench_events_are_pending(served: &Served) -> bool {
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let status = served.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    status.latencies.iter().all(|latency| latency.count == 0)
+}
+
+#[tokio::test]
+async fn health_follows_readiness_and_reflection_names_the_services() {
+    let mut bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    let shared = Arc::clone(&bench.shared);
+    bench
+        .served(async |served| {
+            let mut health = HealthClient::new(served.channel().await);
+            let mut check = async |service: &str| {
+                let request = HealthCheckRequest { service: service.to_owned() };
+                health.check(request).await.map(|answer| answer.into_inner().status())
+            };
+            assert_eq!(check("").await.unwrap(), ServingStatus::Serving);
+            assert_eq!(check("feedhandler.control.v1.Control").await.unwrap(), ServingStatus::NotServing);
+            assert_eq!(check("no.such.Service").await.unwrap_err().code(), Code::NotFound);
+            shared.running.store(true, Relaxed);
+            // A heartbeat in the future keeps this worker alive for as long as the test may take.
+            shared.heartbeat_ns.store(u64::MAX, Relaxed);
+            let mut status = ServingStatus::NotServing;
+            for _ in 0..200 {
+                status = check("feedhandler.control.v1.Control").await.unwrap();
+                if status == ServingStatus::Serving {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            assert_eq!(status, ServingStatus::Serving);
+
+            let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let mut client = ServerReflectionClient::new(served.channel().await);
+            let stream = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+            let answer = stream.into_inner().message().await.unwrap().unwrap().message_response;
+            let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("{answer:?}") };
+            let services: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+            assert!(services.contains(&"feedhandler.control.v1.Control"), "{services:?}");
+            assert!(services.contains(&"grpc.health.v1.Health"), "{services:?}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn feedctl_says_what_is_wrong_and_ends_with_the_right_status() {
+    let run = async |arguments: &[&str]| {
+        let arguments = cli::Arguments::try_parse_from([&["feedctl"], arguments].concat()).unwrap();
+        cli::run(&arguments).await
+    };
+    let nobody = run(&["--endpoint", "unix:/nonexistent/control.sock", "list"]).await.unwrap_err();
+    assert_eq!(nobody.0, cli::EXIT_UNREACHABLE);
+    assert!(nobody.1.contains("no handler answers at unix:/nonexistent/control.sock: No such file"), "{}", nobody.1);
+    let malformed = run(&["--endpoint", "localhost:1", "list"]).await.unwrap_err();
+    assert!(malformed.0 == cli::EXIT_USAGE && malformed.1.contains("http://host:port"), "{malformed:?}");
+    let nothing = run(&["subscribe"]).await.unwrap_err();
+    assert!(nothing.0 == cli::EXIT_USAGE && nothing.1.contains("--all"), "{nothing:?}");
+
+    let mut bench = Bench::new();
+    let endpoint = format!("unix:{}", bench.socket().display());
+    let (refused, done, list) = bench
+        .served(async |_| {
+            let refused = run(&["--endpoint", &endpoint, "unsubscribe", "--line", "C"]).await;
+            let done = run(&["--endpoint", &endpoint, "subscribe", "--all"]).await;
+            (refused, done, run(&["--endpoint", &endpoint, "list", "--line", "B"]).await)
+        })
+        .await;
+    let refused = refused.unwrap_err();
+    assert!(refused.0 == cli::EXIT_REFUSED && refused.1.contains("there are: A, B"), "{refused:?}");
+    assert!(done.unwrap().starts_with("subscribe: 2 changed, 0 as they were\n"));
+    let list = list.unwrap();
+    assert!(list.contains(&bench.groups[1].to_string()) && !list.contains(&bench.groups[0].to_string()), "{list}");
+}

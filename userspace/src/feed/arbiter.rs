@@ -1,0 +1,358 @@
+//! Line arbitration: one ordered stream out of copies that each may lose, double and reorder.
+//!
+//! Sees sequences, never payload. [`Arbiter::classify`] judges a packet by its header and changes nothing; the channel
+//! then validates the packet and tells the arbiter what it did with it. Rules: MoldUDP64 receiver algorithm; lines need
+//! not cut packets at the same messages, so everything is counted in messages.
+//!
+//! `expected` is the next message to deliver, `known` the end of what is known to exist; all that is missing lies
+//! between them. A gap is opened when `known` jumps, so gaps are in the order of both sequence and age, and only the
+//! first one's deadline matters.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+
+use super::Session;
+use super::channel::LineRole;
+use super::transport::PacketHeader;
+use crate::config::plan::StartAt;
+
+/// Sessions that are remembered as left, so that their late packets are never taken for a new session.
+const OLD_SESSIONS: usize = 8;
+
+/// State of a channel. The numbers are those of the exported metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ChannelState {
+    /// No packet yet.
+    Unknown = 0,
+    /// The beginning of the session is still missing and nothing of it was delivered.
+    Backfill = 1,
+    /// Everything known to exist was delivered (or given up).
+    Live = 2,
+    /// Messages are missing.
+    Gap = 3,
+    /// All lines are silent, not even heartbeats.
+    Stale = 4,
+    /// The session ended and is complete.
+    Ended = 5,
+}
+
+/// The missing messages that the channel waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Session they belong to.
+    pub session: Session,
+    /// First missing message.
+    pub from: u64,
+    /// One past the last missing message of this hole; there may be further ones behind it.
+    pub to: u64,
+    /// CLOCK_MONOTONIC when they were found missing, nanoseconds.
+    pub opened_ns: u64,
+    /// The other line had its time: a retransmission should be asked for.
+    pub wants_recovery: bool,
+}
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// In sequence: deliver it without its first `skip` messages.
+    Deliver {
+        /// Messages at the front that were delivered already.
+        skip: u16,
+    },
+    /// All of its messages were delivered already.
+    Duplicate,
+    /// Ahead of a gap: keep it.
+    Hold,
+    /// Has no messages: only tells the next sequence.
+    Alive,
+    /// Of a session that was left, or of one that only a live line may begin.
+    OldSession,
+    /// Of a session not seen before.
+    NewSession,
+}
+
+/// When a gap is acted upon. Nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Age of a gap at which recovery is wanted.
+    pub gap_timeout_ns: u64,
+    /// Age of a gap at which it is declared lost.
+    pub give_up_ns: u64,
+    /// Silence of all lines that makes the channel stale; 0 = never.
+    pub stale_ns: u64,
+}
+
+/// Gaps counted. Opened = closed + lost + open now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArbiterCounts {
+    /// Gaps seen.
+    pub gaps_opened: u64,
+    /// Gaps filled completely.
+    pub gaps_closed: u64,
+    /// Gaps given up, wholly or in part.
+    pub gaps_lost: u64,
+    /// Messages given up.
+    pub messages_lost: u64,
+    /// Sessions begun.
+    pub sessions: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenGap {
+    from: u64,
+    to: u64,
+    opened_ns: u64,
+    lost: bool,
+}
+
+/// The state of one channel's arbitration.
+#[derive(Debug)]
+pub struct Arbiter {
+    deadlines: Deadlines,
+    start: StartAt,
+    session: Option<Session>,
+    old_sessions: VecDeque<Session>,
+    expected: u64,
+    known: u64,
+    /// First sequence of the session that was to be delivered.
+    first: u64,
+    /// The number after the last message, as an end-of-session packet told it.
+    end: Option<u64>,
+    gaps: VecDeque<OpenGap>,
+    gap_capacity: usize,
+    last_seen_ns: u64,
+    polled_ns: u64,
+    stale: bool,
+    counts: ArbiterCounts,
+}
+
+impl Arbiter {
+    /// An arbiter that has seen nothing. Remembers `gap_capacity` gaps apart; beyond that they are counted as one.
+    #[must_use]
+    pub fn new(deadlines: Deadlines, start: StartAt, gap_capacity: usize) -> Self {
+        Self {
+            deadlines,
+            start,
+            session: None,
+            old_sessions: VecDeque::with_capacity(OLD_SESSIONS),
+            expected: 0,
+            known: 0,
+            first: 0,
+            end: None,
+            gaps: VecDeque::with_capacity(gap_capacity + 2),
+            gap_capacity,
+            last_seen_ns: 0,
+            polled_ns: 0,
+            stale: false,
+            counts: ArbiterCounts::default(),
+        }
+    }
+
+    /// Judges a packet by its header.
+    #[inline]
+    #[must_use]
+    pub fn classify(&self, header: &PacketHeader, role: LineRole) -> Verdict {
+        if self.session != Some(header.session) {
+            // A retransmission may come at any time and of any session: it never begins one.
+            let old = role == LineRole::Recovery || self.old_sessions.contains(&header.session);
+            return if old { Verdict::OldSession } else { Verdict::NewSession };
+        }
+        if header.count == 0 {
+            Verdict::Alive
+        } else if header.end() <= self.expected {
+            Verdict::Duplicate
+        } else if header.sequence > self.expected {
+            Verdict::Hold
+        } else {
+            let skip = self.expected - header.sequence;
+            Verdict::Deliver { skip: u16::try_from(skip).expect("less than the packet's count") }
+        }
+    }
+
+    /// Begins the session of `header`. The caller has given up what was missing of the one before.
+    ///
+    /// The first session begins where the configuration says; every later one is seen from its start, message 1.
+    pub fn begin(&mut self, header: &PacketHeader) {
+        let first = match (self.session, self.start) {
+            (None, StartAt::Now) => header.sequence.max(1),
+            _ => 1,
+        };
+        if let Some(left) = self.session.replace(header.session) {
+            assert!(self.expected == self.known, "a session is left with messages neither delivered nor lost");
+            if self.old_sessions.len() == OLD_SESSIONS {
+                self.old_sessions.pop_front();
+            }
+            self.old_sessions.push_back(left);
+        }
+        (self.expected, self.known, self.first) = (first, first, first);
+        self.end = None;
+        self.counts.sessions += 1;
+    }
+
+    /// A packet of the session arrived on line A or B.
+    #[inline]
+    pub fn seen(&mut self, received_ns: u64) {
+        self.last_seen_ns = self.last_seen_ns.max(received_ns);
+        self.stale = false;
+    }
+
+    /// Messages up to `to` are delivered (or lost): the next one is `to`.
+    #[inline]
+    pub fn advance(&mut self, to: u64) {
+        self.expected = to;
+        if to > self.known {
+            self.known = to;
+            // The session goes on after its end: the end was not one.
+            self.end = None;
+        }
+        while let Some(gap) = self.gaps.front().filter(|gap| gap.to <= to) {
+            if gap.lost {
+                self.counts.gaps_lost += 1;
+            } else {
+                self.counts.gaps_closed += 1;
+            }
+            self.gaps.pop_front();
+        }
+    }
+
+    /// Messages `sequence..end` exist and are kept; everything before `sequence` exists, too.
+    pub fn ahead(&mut self, sequence: u64, end: u64, received_ns: u64) {
+        if sequence > self.known {
+            self.open(self.known, sequence, received_ns);
+        }
+        if end > self.known {
+            self.known = end;
+            self.end = None;
+        }
+    }
+
+    /// Everything before `sequence` exists, and nothing more if the session ends there.
+    pub fn next_is(&mut self, sequence: u64, ends: bool, received_ns: u64) {
+        self.ahead(sequence, sequence, received_ns);
+        if ends && sequence == self.known {
+            self.end = Some(sequence);
+        }
+    }
+
+    fn open(&mut self, from: u64, to: u64, opened_ns: u64) {
+        if self.gaps.len() >= self.gap_capacity
+            && let Some(last) = self.gaps.back_mut()
+        {
+            last.to = to;
+            return;
+        }
+        self.gaps.push_back(OpenGap { from, to, opened_ns, lost: false });
+        self.counts.gaps_opened += 1;
+    }
+
+    /// Finds a gap again that is not on the list, because packets were dropped that had been known (hold buffer full).
+    /// `nearest` is the first held sequence. Call it after every delivery and hold.
+    #[inline]
+    pub fn settle(&mut self, nearest: Option<u64>, now_ns: u64) {
+        if self.expected >= self.known {
+            return;
+        }
+        let next_gap = self.gaps.front().map_or(self.known, |gap| gap.from);
+        if next_gap > self.expected {
+            let to = nearest.unwrap_or(self.known).min(next_gap);
+            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns: now_ns, lost: false });
+            self.counts.gaps_opened += 1;
+        }
+    }
+
+    /// Declares the hole in front of `nearest` lost and returns it; `None` if nothing is missing.
+    ///
+    /// The caller drains what then follows, and calls again until the gap is passed.
+    pub fn lose(&mut self, nearest: Option<u64>) -> Option<(u64, u64)> {
+        let gap = self.gaps.front_mut()?;
+        gap.lost = true;
+        let (from, to) = (self.expected, nearest.unwrap_or(u64::MAX).min(gap.to));
+        assert!(from < to, "a gap that is open has something missing");
+        self.counts.messages_lost += to - from;
+        self.advance(to);
+        Some((from, to))
+    }
+
+    /// Tells the time. Returns the end of the gap that is to be given up now, if there is one.
+    pub fn poll(&mut self, now_ns: u64) -> Option<u64> {
+        self.polled_ns = now_ns;
+        let silence_ns = now_ns.saturating_sub(self.last_seen_ns);
+        if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
+            self.stale = true;
+        }
+        let gap = self.gaps.front()?;
+        (now_ns.saturating_sub(gap.opened_ns) >= self.deadlines.give_up_ns).then_some(gap.to)
+    }
+
+    /// The first hole; `nearest` is the first held sequence.
+    #[must_use]
+    pub fn gap(&self, nearest: Option<u64>) -> Option<Gap> {
+        let gap = self.gaps.front()?;
+        Some(Gap {
+            session: self.session?,
+            from: self.expected,
+            to: nearest.unwrap_or(u64::MAX).min(gap.to),
+            opened_ns: gap.opened_ns,
+            wants_recovery: self.polled_ns.saturating_sub(gap.opened_ns) >= self.deadlines.gap_timeout_ns,
+        })
+    }
+
+    /// State of the channel.
+    #[must_use]
+    pub fn state(&self) -> ChannelState {
+        if self.session.is_none() {
+            ChannelState::Unknown
+        } else if self.ended().is_some() {
+            ChannelState::Ended
+        } else if self.stale {
+            ChannelState::Stale
+        } else if self.gaps.is_empty() {
+            ChannelState::Live
+        } else if self.expected == self.first {
+            ChannelState::Backfill
+        } else {
+            ChannelState::Gap
+        }
+    }
+
+    /// The number after the session's last message, once all before it is delivered or lost.
+    #[inline]
+    #[must_use]
+    pub fn ended(&self) -> Option<u64> {
+        self.end.filter(|end| *end == self.expected)
+    }
+
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    /// The next message to deliver; 0 before the first packet.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// Whether anything known to exist is missing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.expected < self.known
+    }
+
+    /// The session's first message that was to be delivered: above 1 after a late start.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Gap and session counters.
+    #[must_use]
+    pub fn counts(&self) -> &ArbiterCounts {
+        &self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! All counters as Prometheus metrics.
+//!
+//! Nothing is kept here: at each scrape the workers' published counters and the XDP programs' maps are read.
+//!
+//! Sums from the wire to the output: `xdp_verdicts_total` counts every frame once; those `redirected` reach a port
+//! (`port_frames_total`) unless the kernel dropped them (`port_kernel_rx_dropped_total`); a datagram then reaches its
+//! line (`line_packets_total`) or is in `drops_total` by reason. `duplicate` there and `line_duplicate_total` are the
+//! same packets: never add them.
+#![forbid(unsafe_code)]
+
+mod workers;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use xdp_ebpf::Verdict;
+
+use super::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts};
+use crate::clock::utc_offset_ns;
+use crate::control::Desk;
+
+/// Fields of [`ChannelCounts`] that go up and down.
+const CHANNEL_GAUGES: [&str; 2] = ["orders_live", "next_sequence"];
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Writes the metrics of one desk.
+#[derive(Debug)]
+pub struct Exporter {
+    registry: Registry,
+}
+
+impl Exporter {
+    /// An exporter of everything that `desk` knows.
+    #[must_use]
+    pub fn new(desk: Arc<Desk>) -> Self {
+        let mut registry = Registry::with_prefix("feedhandler");
+        registry.register_collector(Box::new(DeskCollector(desk)));
+        Self { registry }
+    }
+
+    /// The metrics now, OpenMetrics text.
+    ///
+    /// # Errors
+    /// None in practice: the text is written to memory.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(32 * 1024);
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[derive(Debug)]
+struct DeskCollector(Arc<Desk>);
+
+impl Collector for DeskCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        let desk = &*self.0;
+        instance(desk, &mut out)?;
+        interfaces(desk, &mut out)?;
+        lines(desk, &mut out)?;
+        channels(desk, &mut out)?;
+        destinations(desk, &mut out)?;
+        drops(desk, &mut out)?;
+        workers::workers(desk, &mut out)?;
+        workers::ports(desk, &mut out)?;
+        workers::latency(&desk.latencies(), &mut out)
+    }
+}
+
+/// Writes one metric family at a time.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn counter(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in samples {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    /// A gauge of seconds, from nanoseconds.
+    fn seconds(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (labels, ns) in samples {
+            family.encode_family(&labels)?.encode_gauge(&to_seconds(ns))?;
+        }
+        Ok(())
+    }
+}
+
+fn to_seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let labels = vec![("name", desk.plan().name.clone()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+    out.gauge("build_info", "Always 1; the labels say what runs", [(labels, 1)])?;
+    let help = "When the handler started, since 1970 UTC";
+    out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;
+    let ready = desk.not_ready_reasons().is_empty();
+    out.gauge("ready", "1 when all workers are alive and all desired lines in force", [(vec![], ready.into())])
+}
+
+fn interfaces(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let interfaces = &desk.plan().interfaces;
+    let modes = interfaces.iter().enumerate().map(|(i, plan)| {
+        let labels = vec![
+            ("interface", plan.name.clone()),
+            ("wanted", plan.mode.label().to_owned()),
+            ("in_force", desk.mode_in_force(i).label().to_owned()),
+        ];
+        (labels, 1)
+    });
+    out.gauge("interface_mode", "Always 1; how frames are exchanged, as configured and as read back", modes)?;
+    // An interface whose map cannot be read has no sample: a false zero would hide it.
+    let verdicts = interfaces.iter().enumerate().flat_map(|(i, plan)| {
+        let counts = desk.verdicts(i).ok().flatten().into_iter().flatten();
+        Verdict::ALL.into_iter().zip(counts).map(|(verdict, count)| {
+            (vec![("interface", plan.name.clone()), ("verdict", verdict.label().to_owned())], count)
+        })
+    });
+    out.counter("xdp_verdicts", "Frames by what the XDP program decided", verdicts)
+}
+
+fn line_labels(desk: &Desk, line: usize) -> Labels {
+    let plan = &desk.plan().lines[line];
+    vec![("channel", desk.plan().channels[plan.channel].name.clone()), ("line", plan.name.clone())]
+}
+
+fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let plan = desk.plan();
+    let all = || 0..plan.lines.len();
+    let counts: Vec<LineCounts> =
+        plan.lines.iter().enumerate().map(|(i, line)| desk.link_of_channel(line.channel).shared.line(i)).collect();
+    let states = desk.line_states();
+
+    let labelled = all().map(|i| {
+        let line = &plan.lines[i];
+        let mut labels = line_labels(desk, i);
+        labels.push(("interface", plan.interfaces[line.interface].name.clone()));
+        labels.push(("group", line.group.to_string()));
+        labels.push(("vlan", line.vlan.to_string()));
+        (labels, 1)
+    });
+    out.gauge("line_info", "Always 1; where the line comes in", labelled)?;
+    let desired = all().map(|i| (line_labels(desk, i), states[i].desired.into()));
+    out.gauge("line_desired", "1 when the line is to be subscribed", desired)?;
+    let in_force = all().map(|i| (line_labels(desk, i), states[i].in_force.into()));
+    out.gauge("line_in_force", "1 when the line is joined, in the filter's map and enabled", in_force)?;
+
+    for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
+        if *name == "last_seen_ns" {
+            let offset_ns = utc_offset_ns();
+            let seen = |ns: u64| if ns == 0 { 0 } else { ns.wrapping_add(offset_ns) };
+            let samples = all().map(|i| (line_labels(desk, i), seen(counts[i].last_seen_ns)));
+            let help = "When the newest packet of the line came, since 1970 UTC; 0 = never";
+            out.seconds("line_last_seen_timestamp", help, samples)?;
+            continue;
+        }
+        let samples = all().map(|i| (line_labels(desk, i), counts[i].values()[field]));
+        out.counter(&format!("line_{name}"), help, samples)?;
+    }
+    let redirected: Vec<_> =
+        all().filter_map(|i| Some((line_labels(desk, i), desk.line_stats(i).ok().flatten()?))).collect();
+    let packets = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.packets));
+    out.counter("xdp_line_packets", "Frames that the XDP program redirected for the line", packets)?;
+    let bytes = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.bytes));
+    out.counter("xdp_line_bytes", "Bytes of those frames, headers included", bytes)
+}
+
+fn channels(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let channels = &desk.plan().channels;
+    let labels = |i: usize| vec![("channel", channels[i].name.clone())];
+    let counts: Vec<ChannelCounts> = (0..channels.len()).map(|i| desk.link_of_channel(i).shared.channel(i)).collect();
+    for (field, (name, help)) in ChannelCounts::FIELDS.iter().enumerate() {
+        let samples = counts.iter().enumerate().map(|(i, counts)| (labels(i), counts.values()[field]));
+        if *name == "state" {
+            // One series per state, so that an alert can name the state and needs no number.
+            let states = counts.iter().enumerate().flat_map(|(i, counts)| {
+                ["unknown", "backfill", "live", "gap", "stale", "ended"].into_iter().zip(0..).map(
+                    move |(word, state)| {
+                        let mut labels = labels(i);
+                        labels.push(("state", word.to_owned()));
+                        (labels, u64::from(counts.state == state))
+                    },
+                )
+            });
+            out.gauge("channel_state", "1 for the state that the channel is in", states)?;
+        } else if CHANNEL_GAUGES.contains(name) {
+            out.gauge(&format!("channel_{name}"), help, samples)?;
+        } else {
+            out.counter(&format!("channel_{name}"), help, samples)?;
+        }
+    }
+    let room = channels.iter().enumerate().map(|(i, channel)| (labels(i), channel.max_orders as u64));
+    out.gauge("channel_max_orders", "Orders that the order store has room for", room)
+}
+
+fn destinations(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let destinations = &desk.plan().destinations;
+    for (field, (name, help)) in DestinationCounts::FIELDS.iter().enumerate() {
+        let samples = destinations.iter().enumerate().map(|(i, plan)| {
+            let counts = desk.link_of_channel(plan.channel).shared.destinations[i].load();
+            (vec![("destination", plan.name.clone())], counts[field])
+        });
+        out.counter(&format!("destination_{name}"), help, samples)?;
+    }
+    Ok(())
+}
+
+fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let plan = desk.plan();
+    let mut samples: Vec<(Labels, u64)> = Vec::new();
+    let mut add = |scope: &str, name: &str, counts: DropCounts| {
+        for reason in DropReason::ALL {
+            let labels = vec![
+                ("scope", scope.to_owned()),
+                ("name", name.to_owned()),
+                ("reason", reason.label().to_owned()),
+                ("benign", reason.is_benign().to_string()),
+            ];
+            samples.push((labels, counts.get(reason)));
+        }
+    };
+    for (i, line) in plan.lines.iter().enumerate() {
+        let name = format!("{}/{}", plan.channels[line.channel].name, line.name);
+        add("line", &name, desk.link_of_channel(line.channel).shared.drops(i));
+    }
+    for (worker, link) in plan.workers.iter().zip(desk.links()) {
+        add("worker", &worker.name, link.shared.drops(plan.lines.len()));
+    }
+    for (i, destination) in plan.destinations.iter().enumerate() {
+        let counts = desk.link_of_channel(destination.channel).shared.destination_drops[i].load();
+        add("destination", &destination.name, DropCounts::from_values(counts));
+    }
+    let help = "Packets not passed on, by reason: of a line, of a worker (no known line), or of a destination";
+    out.counter("drops", help, samples)
+}

@@ -1,0 +1,207 @@
+//! One output stream: a channel on its way to one destination.
+#![forbid(unsafe_code)]
+
+use super::packet::{OpenPacket, write_header};
+use crate::config::plan::Format;
+use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
+use crate::feed::{Block, ChannelIndex, Session};
+use crate::metrics::{DestinationCounts, DropCounts, DropReason};
+use crate::net::TxPort;
+use crate::net::umem::Frames;
+
+/// Silence after which a heartbeat is sent, nanoseconds (MoldUDP64 1.00: "typically once per second").
+const HEARTBEAT_NS: u64 = 1_000_000_000;
+
+/// End-of-session packets that follow the first one, a heartbeat interval apart.
+const END_REPEATS: u32 = 30;
+
+/// Where a stream goes and what it carries.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSettings {
+    /// Index into the plan's destinations.
+    pub destination: usize,
+    /// The channel that it carries.
+    pub channel: ChannelIndex,
+    /// Index of the worker's transmit port.
+    pub port: usize,
+    /// The destination's index within that port.
+    pub port_destination: usize,
+    /// Content of the blocks.
+    pub format: Format,
+    /// Largest UDP payload, bytes.
+    pub payload_bytes: usize,
+}
+
+/// The newest position of the stream, for heartbeats.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    session: Session,
+    next: u64,
+    /// End-of-session packets still to send; `None` while the session lives.
+    ends_left: Option<u32>,
+}
+
+/// One output stream.
+#[derive(Debug)]
+pub struct Stream {
+    settings: StreamSettings,
+    open: Option<OpenPacket>,
+    position: Option<Position>,
+    /// CLOCK_MONOTONIC of the newest tick that saw something sent, nanoseconds.
+    quiet_since_ns: u64,
+    /// Whether anything was sent since that tick: the stages have no clock, so the tick dates it.
+    sent_since_tick: bool,
+    counts: DestinationCounts,
+    drops: DropCounts,
+}
+
+impl Stream {
+    /// A stream that has sent nothing yet.
+    #[must_use]
+    pub fn new(settings: StreamSettings) -> Self {
+        Self {
+            settings,
+            open: None,
+            position: None,
+            quiet_since_ns: 0,
+            sent_since_tick: false,
+            counts: DestinationCounts::default(),
+            drops: DropCounts::default(),
+        }
+    }
+
+    pub(super) fn channel(&self) -> ChannelIndex {
+        self.settings.channel
+    }
+
+    pub(super) fn destination(&self) -> usize {
+        self.settings.destination
+    }
+
+    pub(super) fn counts(&self) -> &DestinationCounts {
+        &self.counts
+    }
+
+    pub(super) fn drops(&self) -> &DropCounts {
+        &self.drops
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Writes one message's block, sending the open packet first if the block does not continue it or does not fit.
+    pub(super) fn block(&mut self, block: &Block<'_>, frames: &Frames, ports: &mut [TxPort]) {
+        let mut body = match self.settings.format {
+            Format::Dbn => block.records,
+            Format::Raw => block.message,
+        };
+        if HEADER_BYTES + BLOCK_HEADER_BYTES + body.len() > self.settings.payload_bytes {
+            // The number must still be consumed, or the consumer would take it for a gap of the exchange.
+            self.drops.add(DropReason::Oversized);
+            body = &[];
+        }
+        let fits = self.open.as_ref().is_some_and(|packet| {
+            packet.continues(block.session, block.sequence) && packet.has_room(body.len(), self.settings.payload_bytes)
+        });
+        if !fits {
+            self.send_open(frames, ports);
+            let Some(frame) = frames.alloc() else {
+                self.drops.add(DropReason::NoFreeFrame);
+                return;
+            };
+            self.open = Some(OpenPacket::new(frame, *block.session, block.sequence));
+        }
+        if let Some(packet) = &mut self.open {
+            packet.push(body, frames);
+        }
+        self.counts.blocks += 1;
+        if !body.is_empty() {
+            self.counts.records += u64::from(block.record_count);
+        }
+        self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
+    }
+
+    /// Messages before `next` will not come: a heartbeat with that number is how a consumer learns of it.
+    pub(super) fn skip_to(&mut self, session: &Session, next: u64, frames: &Frames, ports: &mut [TxPort]) {
+        self.send_open(frames, ports);
+        self.position = Some(Position { session: *session, next, ends_left: None });
+    }
+
+    /// The session is over: what is open is sent, then an end of session, repeated by [`Self::tick`].
+    pub(super) fn end_of_session(&mut self, session: &Session, next: u64, frames: &Frames, ports: &mut [TxPort]) {
+        self.send_open(frames, ports);
+        self.position = Some(Position { session: *session, next, ends_left: Some(END_REPEATS) });
+        self.send_header(session, next, END_OF_SESSION, frames, ports);
+    }
+
+    /// Sends the open packet if it holds a record.
+    pub(super) fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) {
+        if self.open.as_ref().is_some_and(OpenPacket::has_content) {
+            self.send_open(frames, ports);
+        }
+    }
+
+    /// Sends what is due by time.
+    pub(super) fn tick(&mut self, now_ns: u64, frames: &Frames, ports: &mut [TxPort]) {
+        if std::mem::take(&mut self.sent_since_tick) {
+            self.quiet_since_ns = now_ns;
+            return;
+        }
+        if now_ns.saturating_sub(self.quiet_since_ns) < HEARTBEAT_NS {
+            return;
+        }
+        self.quiet_since_ns = now_ns;
+        if self.open.is_some() {
+            self.send_open(frames, ports);
+        } else if let Some(Position { session, next, ends_left }) = self.position {
+            match ends_left {
+                None => self.send_header(&session, next, HEARTBEAT, frames, ports),
+                Some(0) => {}
+                Some(left) => {
+                    self.position = Some(Position { session, next, ends_left: Some(left - 1) });
+                    self.send_header(&session, next, END_OF_SESSION, frames, ports);
+                }
+            }
+        }
+    }
+
+    /// Gives the open packet's frame back unsent.
+    pub(super) fn close(&mut self, frames: &Frames) {
+        if let Some(packet) = self.open.take() {
+            frames.free(packet.into_frame());
+        }
+    }
+
+    fn send_open(&mut self, frames: &Frames, ports: &mut [TxPort]) {
+        if let Some(packet) = self.open.take() {
+            let (frame, payload_bytes) = packet.close(frames);
+            self.send(frame, payload_bytes, frames, ports);
+        }
+    }
+
+    fn send_header(&mut self, session: &Session, next: u64, count: u16, frames: &Frames, ports: &mut [TxPort]) {
+        let Some(frame) = frames.alloc() else {
+            self.drops.add(DropReason::NoFreeFrame);
+            return;
+        };
+        let frame = write_header(frame, session, next, count, frames);
+        self.counts.heartbeats += 1;
+        self.send(frame, HEADER_BYTES, frames, ports);
+    }
+
+    fn send(&mut self, frame: crate::net::umem::Frame, payload_bytes: usize, frames: &Frames, ports: &mut [TxPort]) {
+        let port = &mut ports[self.settings.port];
+        match port.send(frames, frame, payload_bytes, self.settings.port_destination) {
+            Ok(()) => {
+                self.counts.packets += 1;
+                self.counts.bytes += payload_bytes as u64;
+                self.sent_since_tick = true;
+            }
+            Err(reason) => self.drops.add(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

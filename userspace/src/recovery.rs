@@ -1,2 +1,0 @@
-//! recovery
-#![forbid(unsafe_code)]

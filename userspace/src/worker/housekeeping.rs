@@ -1,0 +1,141 @@
+//! What a worker does every ~100 µs, beside the packets: deadlines, heartbeats, counters.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Worker;
+use super::shared::Event;
+use super::tap::Tap;
+use crate::clock;
+use crate::metrics::{DropCounts, DropReason};
+use crate::net::{RxPort, TxPort};
+
+/// Deadlines are looked at, and counters published, this often, nanoseconds.
+const HOUSEKEEPING_NS: u64 = 100_000;
+
+/// The kernel's socket statistics are read this often (one system call per port), nanoseconds.
+const KERNEL_COUNTS_NS: u64 = 100_000_000;
+
+/// The offset between the clocks is taken this often (UTC is slewed under us), nanoseconds.
+const UTC_OFFSET_NS: u64 = 1_000_000_000;
+
+/// When what is due next, CLOCK_MONOTONIC nanoseconds.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    housekeeping_ns: u64,
+    kernel_counts_ns: u64,
+    utc_offset_ns: u64,
+    cycles: u64,
+    /// Start of the newest cycle that received something.
+    busy_since_ns: Option<u64>,
+    longest_cycle_ns: u64,
+}
+
+impl Schedule {
+    /// Counts a cycle that started at `started_ns`; the cycle before it ended there.
+    fn count_cycle(&mut self, started_ns: u64, received: bool) {
+        self.cycles += 1;
+        if let Some(busy_ns) = self.busy_since_ns.take() {
+            self.longest_cycle_ns = self.longest_cycle_ns.max(started_ns.saturating_sub(busy_ns));
+        }
+        self.busy_since_ns = received.then_some(started_ns);
+    }
+}
+
+impl Worker {
+    /// The end of every cycle; most of the time it only compares `now_ns` with the schedule.
+    pub(super) fn keep_house(&mut self, now_ns: u64, received: bool) {
+        self.schedule.count_cycle(now_ns, received);
+        if now_ns < self.schedule.housekeeping_ns {
+            return;
+        }
+        self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
+        self.poll_channels(now_ns);
+        self.publisher.tick(now_ns, &self.frames, &mut self.tx);
+        self.publisher.flush(&self.frames, &mut self.tx);
+        if now_ns >= self.schedule.utc_offset_ns {
+            self.schedule.utc_offset_ns = now_ns + UTC_OFFSET_NS;
+            self.utc_offset_ns = clock::utc_offset_ns();
+        }
+        if now_ns >= self.schedule.kernel_counts_ns {
+            self.schedule.kernel_counts_ns = now_ns + KERNEL_COUNTS_NS;
+            self.rx.iter_mut().for_each(RxPort::update_kernel_counts);
+            self.tx.iter_mut().for_each(TxPort::update_kernel_counts);
+        }
+        self.publish_counts(now_ns);
+        if cfg!(debug_assertions) {
+            self.audit();
+        }
+    }
+
+    /// Sends what is open, publishes the last counters, and gives all frames back.
+    pub(super) fn finish(&mut self, now_ns: u64) {
+        self.publisher.flush(&self.frames, &mut self.tx);
+        self.publisher.close(&self.frames);
+        for port in &mut self.tx {
+            port.reclaim(&self.frames);
+        }
+        self.publish_counts(now_ns);
+        self.audit();
+        self.shared.running.store(false, Relaxed);
+    }
+
+    fn poll_channels(&mut self, now_ns: u64) {
+        let mut tap = Tap {
+            outbound: self.publisher.outbound(&self.frames, &mut self.tx),
+            events: &mut self.events,
+            dropped: &mut self.events_dropped,
+        };
+        for slot in &mut self.channels {
+            slot.channel.poll(now_ns);
+            slot.channel.deliver(|_| unreachable!("no batch in housekeeping"), self.utc_offset_ns, &mut tap);
+        }
+        for i in 0..self.channels.len() {
+            let slot = &mut self.channels[i];
+            let state = slot.channel.state();
+            if state != slot.reported {
+                slot.reported = state;
+                let event = Event::State { channel: slot.plan_index, state: state as u64 };
+                self.report(event);
+            }
+        }
+    }
+
+    fn publish_counts(&mut self, now_ns: u64) {
+        let shared = &self.shared;
+        for (index, line) in self.lines.iter().enumerate() {
+            let Some(line) = line else { continue };
+            let channel = &self.channels[line.channel].channel;
+            shared.lines[index].store(&channel.line_counts(line.role).values());
+            shared.line_drops[index].store(&sum(&channel.line_drops(line.role), &self.line_drops[index]));
+        }
+        let unknown = self.lines.len();
+        let ports = self.rx.iter().fold(DropCounts::default(), |total, port| {
+            DropCounts::from_values(sum(&total, port.drops()))
+        });
+        shared.line_drops[unknown].store(&sum(&ports, &self.line_drops[unknown]));
+        for slot in &self.channels {
+            shared.channels[slot.plan_index].store(&slot.channel.counts().values());
+        }
+        for (index, counts, drops) in self.publisher.counts() {
+            shared.destinations[index].store(&counts.values());
+            shared.destination_drops[index].store(&drops.values());
+        }
+        for (port, counts) in self.rx.iter().zip(&shared.rx) {
+            counts.store(&port.counts().values());
+        }
+        for (port, counts) in self.tx.iter().zip(&shared.tx) {
+            counts.store(&port.counts().values());
+        }
+        shared.cycles.store(self.schedule.cycles, Relaxed);
+        shared.longest_cycle_ns.store(self.schedule.longest_cycle_ns, Relaxed);
+        shared.events_dropped.store(self.events_dropped, Relaxed);
+        shared.frames_free.store(self.frames.free_count() as u64, Relaxed);
+        shared.heartbeat_ns.store(now_ns, Relaxed);
+    }
+}
+
+fn sum(a: &DropCounts, b: &DropCounts) -> [u64; DropReason::COUNT] {
+    let (a, b) = (a.values(), b.values());
+    std::array::from_fn(|i| a[i] + b[i])
+}

@@ -1,0 +1,31 @@
+//! The publisher, with an ear on what must also be reported as an event.
+#![forbid(unsafe_code)]
+
+use super::shared::Event;
+use crate::feed::{Block, BlockSink, ChannelIndex, Session};
+use crate::publish::Outbound;
+
+/// Passes everything on to the publisher and reports losses.
+pub(super) struct Tap<'a> {
+    pub(super) outbound: Outbound<'a>,
+    pub(super) events: &'a mut rtrb::Producer<Event>,
+    pub(super) dropped: &'a mut u64,
+}
+
+impl BlockSink for Tap<'_> {
+    fn block(&mut self, block: &Block<'_>) {
+        self.outbound.block(block);
+    }
+
+    fn lost(&mut self, channel: ChannelIndex, session: &Session, from: u64, to: u64) {
+        let event = Event::Lost { channel: usize::from(channel), session: *session, from, to };
+        if self.events.push(event).is_err() {
+            *self.dropped += 1;
+        }
+        self.outbound.lost(channel, session, from, to);
+    }
+
+    fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64) {
+        self.outbound.end_of_session(channel, session, next);
+    }
+}
