@@ -4,3 +4,4 @@
 mod filter;
 mod layout;
 mod steering;
+mod xsk;
