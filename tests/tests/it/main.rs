@@ -8,3 +8,4 @@ mod golden;
 mod layout;
 mod simulation;
 mod steering;
+mod xsk;
