@@ -5,6 +5,7 @@
 
 pub mod consumer;
 pub mod day;
+pub mod demo;
 pub mod exchange;
 pub mod itch;
 pub mod lab;
