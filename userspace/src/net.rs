@@ -87,12 +87,12 @@ pub enum RxPort {
 
 impl RxPort {
     /// Appends what has arrived, as far as `batch` has room. Frames that hold nothing usable are freed and counted.
-    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+    pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
         each_port!(self, RxPort, port => port.receive(frames, batch));
     }
 
     /// Gives the port free frames to receive into. Called once per duty cycle.
-    pub fn refill(&mut self, frames: &mut Frames) {
+    pub fn refill(&mut self, frames: &Frames) {
         each_port!(self, RxPort, port => port.refill(frames));
     }
 
@@ -163,7 +163,7 @@ impl TxPort {
     /// Why it was dropped; the frame was freed and the drop counted.
     pub fn send(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         frame: Frame,
         payload_bytes: usize,
         destination: usize,
@@ -176,18 +176,18 @@ impl TxPort {
     ///
     /// # Errors
     /// Why it was dropped; the frame was freed and the drop counted.
-    pub fn forward(&mut self, frames: &mut Frames, received: Received, destination: usize) -> Result<(), DropReason> {
+    pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         each_port!(self, TxPort, port => port.forward(frames, received, destination))
     }
 
     /// Submits what is queued and sees that the kernel sends it: a bounded number of system calls. What it does not take
     /// stays queued for the next flush (AF_XDP) or is dropped and counted (kernel sockets).
-    pub fn flush(&mut self, frames: &mut Frames) {
+    pub fn flush(&mut self, frames: &Frames) {
         each_port!(self, TxPort, port => port.flush(frames));
     }
 
     /// Takes frames back that were sent.
-    pub fn reclaim(&mut self, frames: &mut Frames) {
+    pub fn reclaim(&mut self, frames: &Frames) {
         each_port!(self, TxPort, port => port.reclaim(frames));
     }
 

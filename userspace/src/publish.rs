@@ -43,7 +43,9 @@ impl Publisher {
         }
         let mut sent = false;
         for port in ports {
-            sent |= port.flush(frames);
+            let before = port.counts().frames;
+            port.flush(frames);
+            sent |= port.counts().frames != before;
         }
         sent
     }

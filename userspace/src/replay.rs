@@ -9,11 +9,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::app::build;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, TransportKind};
 use crate::feed::{Channel, ChannelError, LineRole};
-use crate::metrics::DropReason;
 use crate::net::capture::{CaptureError, CaptureReader};
-use crate::net::{BATCH, LineIndex};
+use crate::net::LineIndex;
 use tally::Tally;
 use xdp_ebpf::{GroupKey, headers};
 
@@ -96,6 +95,7 @@ impl Source {
 struct Replay {
     lines: HashMap<GroupKey, LineIndex>,
     roles: Vec<(usize, LineRole)>,
+    transports: Vec<TransportKind>,
     lanes: Vec<Lane>,
     line_tallies: Vec<tally::LineTally>,
     frames: u64,
@@ -116,7 +116,8 @@ impl Replay {
         let lines = (0..).zip(&plan.lines).map(|(index, line)| (line.key(), index)).collect();
         let line_tallies = plan.lines.iter().map(|_| tally::LineTally::default()).collect();
         let roles = build::line_roles(plan);
-        Ok(Self { lines, roles, lanes, line_tallies, frames: 0, not_for_us: 0, not_udp: 0, newest_ns: 0 })
+        let transports = plan.channels.iter().map(|channel| channel.transport).collect();
+        Ok(Self { lines, roles, transports, lanes, line_tallies, frames: 0, not_for_us: 0, not_udp: 0, newest_ns: 0 })
     }
 
     fn packet(&mut self, utc_ns: u64, frame: &[u8]) {
@@ -137,14 +138,14 @@ impl Replay {
             self.line_tallies[usize::from(line)].cut_short += 1;
             return;
         };
-        self.line_tallies[usize::from(line)].packet(payload);
         let (channel, role) = self.roles[usize::from(line)];
+        self.line_tallies[usize::from(line)].packet(self.transports[channel], payload);
         for lane in &mut self.lanes {
             lane.channel.poll(self.newest_ns);
         }
         let lane = &mut self.lanes[channel];
-        let admitted = lane.channel.admit(0, role, payload, utc_ns);
-        debug_assert!(admitted != Err(DropReason::UnknownGroup) && BATCH > 0);
+        // What it refuses it counts, by line and reason.
+        let _ = lane.channel.admit(0, role, payload, utc_ns);
         for lane in &mut self.lanes {
             lane.channel.deliver(|_| payload, 0, &mut lane.tally);
         }

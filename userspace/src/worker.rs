@@ -227,6 +227,11 @@ impl Worker {
                 if let Some(Some(slot)) = self.lines.get_mut(line) {
                     slot.enabled = enabled;
                 }
+                for port in &mut self.rx {
+                    // Kernel sockets join and leave here; the control side has joined already, so a refusal would have
+                    // been seen there. The line's packets would stay away, which its counters show.
+                    let _ = port.set_line(u16::try_from(line).unwrap_or(u16::MAX), enabled);
+                }
             }
             Command::SwapLatency(mut empty) => {
                 std::mem::swap(&mut self.latency, &mut empty);

@@ -4,6 +4,9 @@
 //! [`FrameMeta`](crate::FrameMeta) and on captures. Checksums are not verified here: the NIC and the Ethernet FCS cover
 //! the wire, and a sender on the same host may leave them to be filled in later.
 //!
+//! VLAN tags are seen only if they are in the frame: a NIC that strips them (`ethtool -K DEV rxvlan off` stops it), or a
+//! veth peer that keeps them beside the frame (`txvlan off` on the peer), makes a tagged frame look untagged.
+//!
 //! Lengths: the UDP length says where the payload ends. The frame may be longer (Ethernet pads to 60 bytes) and so may
 //! the IP packet, but neither may be shorter.
 #![forbid(unsafe_code)]

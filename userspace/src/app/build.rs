@@ -9,8 +9,8 @@ use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::headers::Header;
 use crate::net::interface::{Interface, InterfaceError};
-use crate::net::socket::{SocketError, SocketLine, SocketRx, SocketTx};
-use crate::net::umem::{Frames, UmemError};
+use crate::net::socket::{SocketError, SocketLine, SocketOptions, SocketRx, SocketTx};
+use crate::net::umem::{Frames, FramesError};
 use crate::net::xsk::{self, XskError};
 use crate::net::{LineIndex, RxPort, TxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
@@ -36,7 +36,7 @@ pub enum BuildError {
         /// Name of the worker.
         worker: String,
         /// What went wrong.
-        source: UmemError,
+        source: FramesError,
     },
     /// An AF_XDP socket could not be opened.
     #[error(transparent)]
@@ -44,6 +44,17 @@ pub enum BuildError {
     /// A kernel socket could not be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// A destination has no source address to send from.
+    #[error(
+        "destination `{destination}`: interface `{interface}` has no IPv4 address; give it one \
+         (`ip addr add ADDRESS/PREFIX dev {interface}`) or set `source`"
+    )]
+    NoAddress {
+        /// Its name in the plan.
+        destination: String,
+        /// The interface that it leaves by.
+        interface: String,
+    },
     /// A channel's settings do not work together.
     #[error("channel {name}: {source}")]
     Channel {
@@ -106,15 +117,15 @@ pub struct Edge {
 pub fn edges(plan: &Plan, cookie: u16) -> Result<Vec<Edge>, BuildError> {
     let mut edges = Vec::new();
     for (index, wanted) in plan.interfaces.iter().enumerate() {
-        let interface = Interface::open(&wanted.name)?;
+        let interface = Interface::read(&wanted.name)?;
         let receives = plan.workers.iter().flat_map(|worker| &worker.rx).any(|queue| queue.interface == index);
         let steering = match wanted.mode {
             Mode::Socket => None,
             mode if receives => Some(Steering::attach(&wanted.name, mode, cookie)?),
             _ => None,
         };
-        let mode = steering.as_ref().map_or(wanted.mode, Steering::mode);
-        edges.push(Edge { interface, steering, mode });
+        // What the sockets then get is read back from them.
+        edges.push(Edge { interface, steering, mode: wanted.mode });
     }
     Ok(edges)
 }
@@ -176,7 +187,8 @@ fn ports(
         let edge = &mut edges[queue.interface];
         if edge.mode == Mode::Socket {
             let busy_poll_us = plan.interfaces[queue.interface].busy_poll_us;
-            rx.push(RxPort::Socket(SocketRx::new(&socket_lines(plan, queue, edge), busy_poll_us)?));
+            let options = SocketOptions { busy_poll_us, ..SocketOptions::default() };
+            rx.push(RxPort::Socket(SocketRx::new(&socket_lines(plan, queue, edge), &options)?));
             continue;
         }
         let mut pair = open(wanted.ring_entries, edge, queue, true, transmits.is_some(), frames, cookie)?;
@@ -194,7 +206,7 @@ fn ports(
         let edge = &mut edges[queue.interface];
         if slot.is_none() {
             *slot = Some(if edge.mode == Mode::Socket {
-                TxPort::Socket(SocketTx::new()?)
+                TxPort::Socket(SocketTx::new(&edge.interface.name))
             } else {
                 let pair = open(wanted.ring_entries, edge, queue, false, true, frames, cookie)?;
                 TxPort::Xsk(pair.tx.expect("asked for transmit"))
@@ -213,8 +225,8 @@ fn open(
     frames: &Frames,
     cookie: u16,
 ) -> Result<xsk::XskPair, BuildError> {
-    let pair = xsk::open(frames, edge.interface.name(), queue.queue, rx, tx, edge.mode, ring_entries, cookie)?;
-    edge.mode = pair.in_force;
+    let pair = xsk::open(frames, &edge.interface.name, queue.queue, rx, tx, edge.mode, ring_entries, cookie)?;
+    edge.mode = pair.in_force();
     Ok(pair)
 }
 
@@ -226,8 +238,10 @@ fn socket_lines(plan: &Plan, queue: QueuePlan, edge: &Edge) -> Vec<SocketLine> {
         .map(|(index, line)| SocketLine {
             line: index,
             group: line.group,
-            interface: edge.interface.clone(),
+            interface: edge.interface.name.clone(),
             source: line.source,
+            // Control switches it on, as in every mode.
+            subscribed: false,
         })
         .collect()
 }
@@ -247,7 +261,7 @@ fn publisher(plan: &Plan, index: usize, edges: &[Edge], tx: &mut [TxPort]) -> Re
         let port = plan.workers[index].tx.iter().position(|queue| *queue == wanted.queue);
         let port = port.expect("the plan gives a worker the queues of its destinations");
         let header = header(wanted, &edges[wanted.queue.interface].interface)?;
-        let port_destination = tx[port].add_destination(header, &edges[wanted.queue.interface].interface)?;
+        let port_destination = tx[port].add_destination(header)?;
         streams.push(Stream::new(StreamSettings {
             destination,
             channel: ChannelIndex::try_from(wanted.channel).expect("the plan has fewer than 65,536 channels"),
@@ -261,9 +275,13 @@ fn publisher(plan: &Plan, index: usize, edges: &[Edge], tx: &mut [TxPort]) -> Re
 }
 
 fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, BuildError> {
-    let source = wanted.source.map_or_else(|| interface.ipv4(), Ok)?;
+    let source = wanted.source.or(interface.ipv4).ok_or_else(|| BuildError::NoAddress {
+        destination: wanted.name.clone(),
+        interface: interface.name.clone(),
+    })?;
     let source = SocketAddrV4::new(source, wanted.source_port);
-    Ok(Header::multicast(interface.mac(), wanted.vlan, source, wanted.group, wanted.ttl))
+    let header = Header::multicast(interface.mac, wanted.vlan, source, wanted.group, wanted.ttl);
+    Ok(header.expect("the plan has only multicast destinations"))
 }
 
 /// The worker's channels, and by line of the plan which of them it belongs to.

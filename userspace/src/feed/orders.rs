@@ -2,8 +2,8 @@
 //!
 //! What costs is the cache miss, so an order takes exactly one: a bucket is one cache line of four orders, and
 //! [`OrderStore::prefetch`] loads it while other messages are decoded. A bucket that is full passes orders on to the
-//! next ones. How many orders passed over a bucket is counted beside it, so that a search stops at the first bucket
-//! that nothing passed, and removing an order needs no moving of others.
+//! next ones. How many it passed on is counted within it, so that a search stops at the first bucket that passed none
+//! on, and removing an order needs no moving of others.
 //!
 //! The store is allocated and written once at start, at half load, and never grows.
 #![forbid(unsafe_code)]
@@ -16,11 +16,21 @@ const BUCKET_ORDERS: usize = 4;
 /// Buckets that a search looks at, at most. At half load a longer run does not occur with exchange-assigned references.
 const PROBE_LIMIT: usize = 32;
 
-/// The side is the top bit of the share count; a venue's largest order is far below it.
+/// Top bit of a share count: the order's side.
 const SELL: u32 = 1 << 31;
 
-/// Most shares of one order that can be kept.
-pub const MAX_SHARES: u32 = SELL - 1;
+/// Next bit of a share count: one bit of the bucket's count of orders that were passed on.
+const PASSED: u32 = 1 << 30;
+
+/// The share count proper.
+const SHARES: u32 = PASSED - 1;
+
+/// Most shares of one order that can be kept; a venue's largest order is far below it.
+pub const MAX_SHARES: u32 = SHARES;
+
+/// Largest count of passed orders that four bits hold. A bucket that reaches it keeps it: searches then go on for
+/// nothing, but none stops too early.
+const MANY_PASSED: u32 = 15;
 
 /// Side of a resting order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,28 +76,81 @@ pub enum Insert {
     Full,
 }
 
-/// 16 bytes; no shares = empty.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct Slot {
-    reference: u64,
-    shares_and_side: u32,
-    price: u32,
-}
-
+/// Four orders in one cache line; a place without shares is empty.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
-struct Bucket([Slot; BUCKET_ORDERS]);
+struct Bucket {
+    references: [u64; BUCKET_ORDERS],
+    /// Side, one bit of the count of passed orders, shares.
+    shares: [u32; BUCKET_ORDERS],
+    prices: [u32; BUCKET_ORDERS],
+}
 
 const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    /// The place of a live order. Compares all four without a branch: which one it is, is random.
+    #[inline]
+    fn position(&self, reference: u64) -> Option<usize> {
+        let mut matches = 0u32;
+        for i in 0..BUCKET_ORDERS {
+            matches |= u32::from((self.references[i] == reference) & (self.shares[i] & SHARES != 0)) << i;
+        }
+        (matches != 0).then(|| matches.trailing_zeros() as usize)
+    }
+
+    #[inline]
+    fn first_free(&self) -> Option<usize> {
+        let mut free = 0u32;
+        for i in 0..BUCKET_ORDERS {
+            free |= u32::from(self.shares[i] & SHARES == 0) << i;
+        }
+        (free != 0).then(|| free.trailing_zeros() as usize)
+    }
+
+    /// Orders that live behind this bucket because it was full when they came.
+    #[inline]
+    fn passed(&self) -> u32 {
+        let mut passed = 0;
+        for i in 0..BUCKET_ORDERS {
+            passed |= (self.shares[i] & PASSED) >> (30 - i);
+        }
+        passed
+    }
+
+    fn set_passed(&mut self, passed: u32) {
+        for i in 0..BUCKET_ORDERS {
+            self.shares[i] = (self.shares[i] & !PASSED) | ((passed >> i & 1) << 30);
+        }
+    }
+
+    #[inline]
+    fn order(&self, place: usize) -> Order {
+        let side = if self.shares[place] & SELL == 0 { Side::Bid } else { Side::Ask };
+        Order { side, price: self.prices[place], shares: self.shares[place] & SHARES }
+    }
+
+    #[inline]
+    fn put(&mut self, place: usize, reference: u64, order: Order) {
+        let side = if order.side == Side::Ask { SELL } else { 0 };
+        self.references[place] = reference;
+        self.shares[place] = self.shares[place] & PASSED | side | order.shares.min(MAX_SHARES);
+        self.prices[place] = order.price;
+    }
+}
+
+/// Where a live order is.
+#[derive(Clone, Copy)]
+struct Found {
+    home: usize,
+    bucket: usize,
+    place: usize,
+}
 
 /// Fixed-size hash table of orders.
 #[derive(Debug)]
 pub struct OrderStore {
     buckets: Vec<Bucket>,
-    /// Orders that live behind a bucket because it was full when they came. At most
-    /// `PROBE_LIMIT * BUCKET_ORDERS` = 128, so a byte is enough.
-    passed: Vec<u8>,
     len: usize,
     capacity: usize,
 }
@@ -102,7 +165,7 @@ impl OrderStore {
         prefetch::advise_huge_pages(buckets.spare_capacity_mut());
         // Writes every page, so that none is faulted in later.
         buckets.resize(bucket_count, Bucket::default());
-        Self { buckets, passed: vec![0; bucket_count], len: 0, capacity }
+        Self { buckets, len: 0, capacity }
     }
 
     /// The bucket where an order belongs.
@@ -125,18 +188,29 @@ impl OrderStore {
         prefetch::line(&self.buckets[self.home(reference)]);
     }
 
-    /// Bucket and slot of a live order.
     #[inline]
-    fn find(&self, reference: u64) -> Option<(usize, usize)> {
-        let mut bucket = self.home(reference);
-        for _ in 0..PROBE_LIMIT {
-            if let Some(slot) = position(&self.buckets[bucket], reference) {
-                return Some((bucket, slot));
+    fn find(&self, reference: u64) -> Option<Found> {
+        let home = self.home(reference);
+        let bucket = &self.buckets[home];
+        match bucket.position(reference) {
+            Some(place) => Some(Found { home, bucket: home, place }),
+            None if bucket.passed() == 0 => None,
+            None => self.find_behind(home, reference),
+        }
+    }
+
+    #[cold]
+    fn find_behind(&self, home: usize, reference: u64) -> Option<Found> {
+        let mut at = self.after(home);
+        for _ in 1..PROBE_LIMIT {
+            let bucket = &self.buckets[at];
+            if let Some(place) = bucket.position(reference) {
+                return Some(Found { home, bucket: at, place });
             }
-            if self.passed[bucket] == 0 {
+            if bucket.passed() == 0 {
                 return None;
             }
-            bucket = self.after(bucket);
+            at = self.after(at);
         }
         None
     }
@@ -144,70 +218,92 @@ impl OrderStore {
     /// Stores an order. One of no shares is not live and is not stored.
     #[inline]
     pub fn insert(&mut self, reference: u64, order: Order) -> Insert {
-        let shares = order.shares.min(MAX_SHARES);
-        let side = if order.side == Side::Ask { SELL } else { 0 };
-        let slot = Slot { reference, shares_and_side: shares | side, price: order.price };
-        let replaced = match self.find(reference) {
-            Some((bucket, old)) if shares > 0 => {
-                self.buckets[bucket].0[old] = slot;
-                return Insert::Replaced;
-            }
-            Some((bucket, old)) => {
-                self.vacate(bucket, old);
-                Insert::Replaced
-            }
-            None => Insert::New,
-        };
-        if shares == 0 {
-            return replaced;
+        if let Some(found) = self.find(reference) {
+            self.replace(found, reference, order);
+            return Insert::Replaced;
+        }
+        if order.shares == 0 {
+            return Insert::New;
         }
         if self.len >= self.capacity {
             return Insert::Full;
         }
         let home = self.home(reference);
-        let mut bucket = home;
-        for _ in 0..PROBE_LIMIT.min(self.buckets.len()) {
-            if let Some(free) = first_free(&self.buckets[bucket]) {
-                self.buckets[bucket].0[free] = slot;
-                self.len += 1;
-                self.pass(home, bucket, 1);
-                return Insert::New;
+        let bucket = &mut self.buckets[home];
+        match bucket.first_free() {
+            Some(place) => bucket.put(place, reference, order),
+            None => {
+                if !self.insert_behind(home, reference, order) {
+                    return Insert::Full;
+                }
             }
-            bucket = self.after(bucket);
         }
-        Insert::Full
+        self.len += 1;
+        Insert::New
     }
 
-    /// Adds `by` to the count of every bucket from `home` up to, not including, `bucket`.
-    #[inline]
-    fn pass(&mut self, home: usize, bucket: usize, by: i8) {
-        let mut passed = home;
-        while passed != bucket {
-            self.passed[passed] = self.passed[passed].wrapping_add_signed(by);
-            passed = self.after(passed);
+    #[cold]
+    fn replace(&mut self, found: Found, reference: u64, order: Order) {
+        if order.shares == 0 {
+            self.vacate(found);
+        } else {
+            self.buckets[found.bucket].put(found.place, reference, order);
         }
     }
 
-    /// Empties a slot.
+    /// Stores an order whose bucket is full in the next one that is not; false if there is none within reach.
+    #[cold]
+    fn insert_behind(&mut self, home: usize, reference: u64, order: Order) -> bool {
+        let mut at = home;
+        for _ in 1..PROBE_LIMIT.min(self.buckets.len()) {
+            at = self.after(at);
+            if let Some(place) = self.buckets[at].first_free() {
+                self.buckets[at].put(place, reference, order);
+                self.for_each_passed(home, at, |passed| (passed + 1).min(MANY_PASSED));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Changes the count of every bucket from `home` up to, not including, `bucket`.
+    fn for_each_passed(&mut self, home: usize, bucket: usize, change: impl Fn(u32) -> u32) {
+        let mut at = home;
+        while at != bucket {
+            let passed = self.buckets[at].passed();
+            self.buckets[at].set_passed(change(passed));
+            at = self.after(at);
+        }
+    }
+
+    /// Empties a place. Nothing else moves.
     #[inline]
-    fn vacate(&mut self, bucket: usize, slot: usize) {
-        let home = self.home(self.buckets[bucket].0[slot].reference);
-        self.buckets[bucket].0[slot] = Slot::default();
+    fn vacate(&mut self, found: Found) {
+        self.buckets[found.bucket].shares[found.place] &= PASSED;
         self.len -= 1;
-        self.pass(home, bucket, -1);
+        if found.bucket != found.home {
+            self.for_each_passed(
+                found.home,
+                found.bucket,
+                |passed| {
+                    if passed == MANY_PASSED { passed } else { passed - 1 }
+                },
+            );
+        }
     }
 
     /// Takes shares off an order; one with none left is removed. `None` if there is no such order.
     #[inline]
     pub fn reduce(&mut self, reference: u64, shares: u32) -> Option<Reduction> {
-        let (bucket, slot) = self.find(reference)?;
-        let live = &mut self.buckets[bucket].0[slot];
-        let order = live.order();
+        let found = self.find(reference)?;
+        let bucket = &mut self.buckets[found.bucket];
+        let order = bucket.order(found.place);
         let removed = shares.min(order.shares);
-        // The side bit stays.
-        live.shares_and_side -= removed;
         if removed == order.shares {
-            self.vacate(bucket, slot);
+            self.vacate(found);
+        } else {
+            // Less than the share count, so the bits above it stay.
+            bucket.shares[found.place] -= removed;
         }
         Some(Reduction { side: order.side, price: order.price, removed, excess: shares > removed })
     }
@@ -215,23 +311,22 @@ impl OrderStore {
     /// Removes an order. `None` if there is no such order.
     #[inline]
     pub fn remove(&mut self, reference: u64) -> Option<Order> {
-        let (bucket, slot) = self.find(reference)?;
-        let order = self.buckets[bucket].0[slot].order();
-        self.vacate(bucket, slot);
+        let found = self.find(reference)?;
+        let order = self.buckets[found.bucket].order(found.place);
+        self.vacate(found);
         Some(order)
     }
 
     /// A live order.
     #[must_use]
     pub fn get(&self, reference: u64) -> Option<Order> {
-        self.find(reference).map(|(bucket, slot)| self.buckets[bucket].0[slot].order())
+        self.find(reference).map(|found| self.buckets[found.bucket].order(found.place))
     }
 
     /// Removes all orders. Writes the whole store: for the change of sessions only.
     pub fn clear(&mut self) {
         if self.len > 0 {
             self.buckets.fill(Bucket::default());
-            self.passed.fill(0);
             self.len = 0;
         }
     }
@@ -247,33 +342,6 @@ impl OrderStore {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
-}
-
-impl Slot {
-    #[inline]
-    fn order(&self) -> Order {
-        let side = if self.shares_and_side & SELL == 0 { Side::Bid } else { Side::Ask };
-        Order { side, price: self.price, shares: self.shares_and_side & !SELL }
-    }
-}
-
-/// The slot with a live order of this reference. Compares all four without a branch: which one it is, is random.
-#[inline]
-fn position(bucket: &Bucket, reference: u64) -> Option<usize> {
-    let mut matches = 0u32;
-    for (i, slot) in bucket.0.iter().enumerate() {
-        matches |= u32::from(slot.reference == reference && slot.shares_and_side & !SELL != 0) << i;
-    }
-    (matches != 0).then(|| matches.trailing_zeros() as usize)
-}
-
-#[inline]
-fn first_free(bucket: &Bucket) -> Option<usize> {
-    let mut free = 0u32;
-    for (i, slot) in bucket.0.iter().enumerate() {
-        free |= u32::from(slot.shares_and_side & !SELL == 0) << i;
-    }
-    (free != 0).then(|| free.trailing_zeros() as usize)
 }
 
 #[cfg(test)]

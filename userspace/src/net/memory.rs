@@ -57,7 +57,7 @@ impl MemoryRx {
     }
 
     /// See [`super::RxPort::receive`]. Datagrams wait when there is no free frame; one longer than a frame is dropped.
-    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+    pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
         let before = batch.len();
         while !batch.is_full() && frames.free_count() > frames.reserve() {
             let Some(Injected { line, received_ns, start, len }) = self.queue.pop_front() else { break };
@@ -81,7 +81,7 @@ impl MemoryRx {
         }
     }
 
-    pub(super) fn refill(&mut self, _frames: &mut Frames) {}
+    pub(super) fn refill(&mut self, _frames: &Frames) {}
 
     pub(super) fn update_kernel_counts(&mut self) {}
 
@@ -180,7 +180,7 @@ impl MemoryTx {
     /// [`DropReason::BadBounds`] if the payload does not fit its frame.
     pub fn send(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         frame: Frame,
         payload_bytes: usize,
         destination: usize,
@@ -199,7 +199,7 @@ impl MemoryTx {
     ///
     /// # Errors
     /// Never; the signature is that of the other ports.
-    pub fn forward(&mut self, frames: &mut Frames, received: Received, destination: usize) -> Result<(), DropReason> {
+    pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         assert!(destination < self.destinations, "destination {destination} is not registered");
         let start = frames.packet_start(&received.frame) + usize::from(received.payload_offset);
         assert!(frames.set_packet(&received.frame, start, usize::from(received.payload_len)));
@@ -208,7 +208,7 @@ impl MemoryTx {
     }
 
     /// See [`super::TxPort::flush`].
-    pub fn flush(&mut self, frames: &mut Frames) {
+    pub fn flush(&mut self, frames: &Frames) {
         if self.queued.is_empty() {
             return;
         }
@@ -227,7 +227,7 @@ impl MemoryTx {
         }
     }
 
-    pub(super) fn reclaim(&mut self, _frames: &mut Frames) {}
+    pub(super) fn reclaim(&mut self, _frames: &Frames) {}
 
     pub(super) fn update_kernel_counts(&mut self) {}
 
@@ -256,7 +256,7 @@ mod tests {
     use crate::net::{BATCH, RxPort, TxPort};
     use proptest::prelude::*;
 
-    fn build(frames: &mut Frames, payload: &[u8]) -> Frame {
+    fn build(frames: &Frames, payload: &[u8]) -> Frame {
         let mut frame = frames.alloc().unwrap();
         frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);
         frame

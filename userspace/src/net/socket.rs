@@ -81,7 +81,7 @@ struct Arrived {
 /// Receives up to one datagram per frame of `into`, each at [`PAYLOAD_OFFSET`], in order. Never blocks.
 fn receive_batch(
     socket: &Socket,
-    frames: &mut Frames,
+    frames: &Frames,
     into: &mut [Frame],
     arrived: &mut ArrayVec<Arrived, BATCH>,
 ) -> io::Result<()> {

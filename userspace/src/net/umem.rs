@@ -53,6 +53,7 @@
 //! descriptors alone, and dropped.
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use xdp_ebpf::FrameMeta;
@@ -140,7 +141,7 @@ struct Slot {
 
 enum Memory {
     /// Each frame from [`BUFFER_START`] on; apart, so that a pointer into one is not touched by access to another.
-    Heap(Box<[Box<[u8]>]>),
+    Heap(Box<[UnsafeCell<Box<[u8]>>]>),
     Umem(UmemMemory),
 }
 
@@ -156,10 +157,13 @@ struct UmemMemory {
 }
 
 /// A worker's pool of frames, in a UMEM or in plain memory. Allocates when it is made and never again.
+///
+/// A shared reference is enough for everything: a frame's bytes can only be reached through its one [`Frame`], so output
+/// frames can be written while received ones of the same pool are read. One thread at a time: it is not `Sync`.
 pub struct Frames {
     memory: Memory,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    slots: Box<[Cell<Slot>]>,
+    free: RefCell<Vec<u32>>,
     frame_bytes: usize,
     pool: u32,
 }
@@ -169,7 +173,7 @@ impl std::fmt::Debug for Frames {
         f.debug_struct("Frames")
             .field("frame_count", &self.slots.len())
             .field("frame_bytes", &self.frame_bytes)
-            .field("free", &self.free.len())
+            .field("free", &self.free_count())
             .field("umem", &matches!(self.memory, Memory::Umem(_)))
             .finish_non_exhaustive()
     }
@@ -184,7 +188,7 @@ impl Frames {
     pub fn heap(frame_count: u32, frame_bytes: u32) -> Self {
         let bytes = frame_bytes as usize;
         assert!(bytes > BUFFER_START + PAYLOAD_OFFSET && bytes <= usize::from(u16::MAX), "frame_bytes {bytes}");
-        let memory = (0..frame_count).map(|_| vec![0; bytes - BUFFER_START].into_boxed_slice()).collect();
+        let memory = (0..frame_count).map(|_| UnsafeCell::new(vec![0; bytes - BUFFER_START].into())).collect();
         Self::with_memory(Memory::Heap(memory), frame_count, bytes)
     }
 
@@ -215,9 +219,9 @@ impl Frames {
         static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
         Self {
             memory,
-            slots: vec![Slot { start: HOME as u16, len: 0, owner: Owner::Free }; frame_count as usize],
+            slots: vec![Cell::new(Slot { start: HOME as u16, len: 0, owner: Owner::Free }); frame_count as usize].into(),
             // Popped from the end: the frame that was freed last is used first, while it is warm.
-            free: (0..frame_count).rev().collect(),
+            free: RefCell::new((0..frame_count).rev().collect()),
             frame_bytes,
             pool: NEXT_POOL.fetch_add(1, Relaxed),
         }
@@ -225,46 +229,44 @@ impl Frames {
 
     /// Takes a free frame; `None` if there is none.
     #[must_use]
-    pub fn alloc(&mut self) -> Option<Frame> {
-        let index = self.free.pop()?;
-        self.slots[index as usize] = Slot { start: HOME as u16, len: 0, owner: Owner::User };
+    pub fn alloc(&self) -> Option<Frame> {
+        let index = self.free.borrow_mut().pop()?;
+        self.slots[index as usize].set(Slot { start: HOME as u16, len: 0, owner: Owner::User });
         Some(Frame { index, pool: self.pool })
     }
 
     /// Gives a frame back.
-    pub fn free(&mut self, frame: Frame) {
-        let index = self.index(&frame);
-        self.slots[index].owner = Owner::Free;
-        self.free.push(frame.index);
+    pub fn free(&self, frame: Frame) {
+        self.set_owner(self.index(&frame), Owner::Free);
+        self.free.borrow_mut().push(frame.index);
     }
 
     /// The packet in the frame: what was received, or what was last built. Empty for a fresh frame.
     #[must_use]
-    pub fn data(&self, frame: &Frame) -> &[u8] {
-        let index = self.index(frame);
-        let Slot { start, len, .. } = self.slots[index];
+    pub fn data<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let Slot { start, len, .. } = self.slots[self.index(frame)].get();
         let start = usize::from(start) - BUFFER_START;
-        &self.whole(index)[start..start + usize::from(len)]
+        &self.whole(frame)[start..start + usize::from(len)]
     }
 
     /// The UDP payload of a received datagram.
     #[must_use]
-    pub fn payload(&self, received: &Received) -> &[u8] {
+    pub fn payload<'a>(&'a self, received: &'a Received) -> &'a [u8] {
         let start = usize::from(received.payload_offset);
         &self.data(&received.frame)[start..start + usize::from(received.payload_len)]
     }
 
     /// The whole frame behind the kernel's headroom. A UDP payload is built at [`PAYLOAD_OFFSET`] of it.
     #[must_use]
-    pub fn buffer_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        let index = self.index(frame);
-        self.whole_mut(index)
+    #[expect(clippy::mut_from_ref, reason = "the frame is the exclusive reference: there is one `Frame` per index")]
+    pub fn buffer_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        self.whole_mut(frame)
     }
 
     /// Free frames.
     #[must_use]
     pub fn free_count(&self) -> usize {
-        self.free.len()
+        self.free.borrow().len()
     }
 
     /// All frames.
@@ -296,7 +298,7 @@ impl Frames {
     pub fn custody(&self) -> Custody {
         let mut custody = Custody::default();
         for slot in &self.slots {
-            match slot.owner {
+            match slot.get().owner {
                 Owner::Free => custody.free += 1,
                 Owner::User => custody.user += 1,
                 Owner::Rx => custody.rx += 1,
@@ -313,7 +315,7 @@ impl Frames {
     /// # Panics
     /// If a frame was lost or doubled: a bug of ours.
     pub fn assert_conserved(&self, rx_held: usize, tx_held: usize, user_held: usize) {
-        let said = Custody { free: self.free.len(), user: user_held, rx: rx_held, tx: tx_held };
+        let said = Custody { free: self.free_count(), user: user_held, rx: rx_held, tx: tx_held };
         assert_eq!(said, self.custody(), "frames by ports' counts against frames by owner marks");
         assert_eq!(said.sum(), self.slots.len(), "frames lost or doubled: {said:?}");
     }
@@ -327,34 +329,32 @@ impl Frames {
     }
 
     /// Hands a frame over to a port. From here on only the index stands for it, until [`Self::take_back`].
-    pub(super) fn lend(&mut self, frame: Frame, to: Owner) -> u32 {
-        let index = self.index(&frame);
-        self.slots[index].owner = to;
+    pub(super) fn lend(&self, frame: Frame, to: Owner) -> u32 {
+        self.set_owner(self.index(&frame), to);
         frame.index
     }
 
     /// Marks a frame that a port keeps as a [`Frame`] as lent to it, or as handed over again.
-    pub(super) fn assign(&mut self, frame: &Frame, to: Owner) {
-        let index = self.index(frame);
-        self.slots[index].owner = to;
+    pub(super) fn assign(&self, frame: &Frame, to: Owner) {
+        self.set_owner(self.index(frame), to);
     }
 
     /// Takes back a frame that was lent to `from`. `None` if the index is not one of a frame lent so: such an index came
     /// from a ring that names a frame which is not there, and making a [`Frame`] of it would give it two owners.
-    pub(super) fn take_back(&mut self, index: usize, from: Owner) -> Option<Frame> {
-        let slot = self.slots.get_mut(index).filter(|slot| slot.owner == from)?;
-        slot.owner = Owner::User;
+    pub(super) fn take_back(&self, index: usize, from: Owner) -> Option<Frame> {
+        self.slots.get(index).filter(|slot| slot.get().owner == from)?;
+        self.set_owner(index, Owner::User);
         Some(Frame { index: index as u32, pool: self.pool })
     }
 
     /// Says where in the frame the packet lies; `start` counts from the frame's beginning. False if it is not inside.
     #[must_use]
-    pub(super) fn set_packet(&mut self, frame: &Frame, start: usize, len: usize) -> bool {
-        let index = self.index(frame);
+    pub(super) fn set_packet(&self, frame: &Frame, start: usize, len: usize) -> bool {
+        let slot = &self.slots[self.index(frame)];
         let fits = start >= BUFFER_START && len <= self.frame_bytes && start <= self.frame_bytes - len;
         if fits {
             // Both are at most `frame_bytes`, which fits 16 bits.
-            (self.slots[index].start, self.slots[index].len) = (start as u16, len as u16);
+            slot.set(Slot { start: start as u16, len: len as u16, ..slot.get() });
         }
         fits
     }
@@ -371,15 +371,14 @@ impl Frames {
 
     /// Offset of the packet from the frame's beginning, bytes.
     pub(super) fn packet_start(&self, frame: &Frame) -> usize {
-        usize::from(self.slots[self.index(frame)].start)
+        usize::from(self.slots[self.index(frame)].get().start)
     }
 
     /// Reads the metadata directly before the packet if it carries `cookie`, and erases the cookie: the next packet in
     /// this frame might come without metadata, and must not be taken for this one.
-    pub(super) fn take_meta(&mut self, frame: &Frame, cookie: u16) -> Option<FrameMeta> {
-        let index = self.index(frame);
-        let end = usize::from(self.slots[index].start) - BUFFER_START;
-        let meta = self.whole_mut(index).get_mut(end.checked_sub(META_BYTES)?..end)?;
+    pub(super) fn take_meta(&self, frame: &mut Frame, cookie: u16) -> Option<FrameMeta> {
+        let end = self.packet_start(frame) - BUFFER_START;
+        let meta = self.whole_mut(frame).get_mut(end.checked_sub(META_BYTES)?..end)?;
         let half = |at: usize| u16::from_ne_bytes([meta[at], meta[at + 1]]);
         if half(14) != cookie {
             return None;
@@ -401,7 +400,7 @@ impl Frames {
     /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
     pub(super) fn tx_descriptor(&self, frame: &Frame) -> Option<FrameDesc> {
         let index = self.index(frame);
-        let Slot { start, len, .. } = self.slots[index];
+        let Slot { start, len, .. } = self.slots[index].get();
         let Memory::Umem(memory) = &self.memory else { return None };
         let mut descriptor = match usize::from(start) {
             HOME => memory.homes[index],
@@ -426,28 +425,40 @@ impl Frames {
         frame.index as usize
     }
 
-    /// The frame from [`BUFFER_START`] on. Callers hold (a reference to) its [`Frame`].
-    fn whole(&self, index: usize) -> &[u8] {
+    fn set_owner(&self, index: usize, owner: Owner) {
+        let slot = &self.slots[index];
+        slot.set(Slot { owner, ..slot.get() });
+    }
+
+    /// The frame from [`BUFFER_START`] on.
+    fn whole<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let index = self.index(frame);
         match &self.memory {
-            Memory::Heap(memory) => &memory[index],
-            // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
-            // kernel's; `&self` excludes `whole_mut`.
+            // SAFETY: `frame` is the only `Frame` of this index and is borrowed for as long as the result, so nobody can
+            // have it exclusively (`whole_mut`) or give it away.
+            Memory::Heap(memory) => unsafe { &*memory[index].get() },
+            // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the kernel's,
+            // and its shared borrow excludes `whole_mut` for as long as the result lives.
             Memory::Umem(memory) => unsafe { memory.umem.data(&memory.views[index]) }.contents(),
         }
     }
 
     /// As [`Self::whole`], to write.
-    fn whole_mut(&mut self, index: usize) -> &mut [u8] {
-        match &mut self.memory {
-            Memory::Heap(memory) => &mut memory[index],
+    #[expect(clippy::mut_from_ref, reason = "the frame is the exclusive reference: there is one `Frame` per index")]
+    fn whole_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        let index = self.index(frame);
+        match &self.memory {
+            // SAFETY: `frame` is the only `Frame` of this index and is borrowed exclusively for as long as the result.
+            Memory::Heap(memory) => unsafe { &mut *memory[index].get() },
             Memory::Umem(memory) => {
-                // SAFETY: the view lies within this UMEM. The caller's `Frame` proves that the frame is ours, not the
-                // kernel's; `&mut self` excludes every other reference.
-                let mut data = unsafe { memory.umem.data_mut(&mut memory.views[index]) };
+                let mut view = memory.views[index];
+                // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the
+                // kernel's, and its exclusive borrow excludes every other reference to the bytes.
+                let mut data = unsafe { memory.umem.data_mut(&mut view) };
                 let bytes = data.contents_mut();
                 let (start, len) = (bytes.as_mut_ptr(), bytes.len());
-                // SAFETY: the same bytes, for as long as `self` is borrowed: `DataMut` would only lend them for its own
-                // lifetime, but the memory is the UMEM's and lives as long as `self`.
+                // SAFETY: the same bytes, for as long as `self` and `frame` are borrowed: `DataMut` would only lend them
+                // for its own lifetime, but the memory is the UMEM's and lives as long as `self`.
                 unsafe { std::slice::from_raw_parts_mut(start, len) }
             }
         }

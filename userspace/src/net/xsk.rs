@@ -68,7 +68,7 @@ struct FillRing {
 
 impl FillRing {
     /// Lends up to `wanted` (at most [`BATCH`]) free frames to the kernel, all or none; the answer is how many.
-    fn lend(&mut self, frames: &mut Frames, wanted: usize) -> usize {
+    fn lend(&mut self, frames: &Frames, wanted: usize) -> usize {
         assert_eq!(self.pool, frames.pool(), "the pool that the socket was opened on");
         let count = wanted.min(BATCH).min(frames.free_count());
         if (self.queue.nb_free(count as u32) as usize) < count {
@@ -136,7 +136,7 @@ impl TxRing {
 
     /// Takes a frame whose packet is complete; call only when [`Self::has_room`]. Gives the frame back if it has no
     /// descriptor that begins where its packet does.
-    fn push(&mut self, frames: &mut Frames, frame: Frame) -> Result<(), Frame> {
+    fn push(&mut self, frames: &Frames, frame: Frame) -> Result<(), Frame> {
         assert_eq!(self.pool, frames.pool(), "the pool that the socket was opened on");
         let Some(descriptor) = frames.tx_descriptor(&frame) else { return Err(frame) };
         frames.lend(frame, Owner::Tx);
@@ -190,7 +190,7 @@ struct Completed {
 
 impl CompletionRing {
     /// Frees up to [`BATCH`] frames that were sent.
-    fn free_sent(&mut self, frames: &mut Frames) -> Completed {
+    fn free_sent(&mut self, frames: &Frames) -> Completed {
         assert_eq!(self.pool, frames.pool(), "the pool that the socket was opened on");
         // SAFETY: consuming only copies descriptors; `take_back` checks each.
         let count = unsafe { self.queue.consume(&mut self.descriptors) };

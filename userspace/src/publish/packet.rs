@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::feed::Session;
-use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES};
+use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, HEADER_BYTES};
 use crate::net::PAYLOAD_OFFSET;
 use crate::net::umem::{Frame, Frames};
 
@@ -32,7 +32,7 @@ impl OpenPacket {
 
     /// True if a block of `body_bytes` still fits below `payload_bytes`.
     ///
-    /// The count stays below [`END_OF_SESSION`] by itself: 65,535 blocks take more bytes than a datagram has.
+    /// The count stays below [`END_OF_SESSION`](moldudp64::END_OF_SESSION) by itself: 65,535 blocks take more bytes than a datagram has.
     #[must_use]
     pub fn has_room(&self, body_bytes: usize, payload_bytes: usize) -> bool {
         self.len + BLOCK_HEADER_BYTES + body_bytes <= payload_bytes

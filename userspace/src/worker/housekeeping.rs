@@ -7,7 +7,6 @@ use super::Worker;
 use super::shared::Event;
 use super::tap::Tap;
 use crate::clock;
-use crate::feed::LineRole;
 use crate::metrics::{DropCounts, DropReason};
 use crate::net::{RxPort, TxPort};
 

@@ -103,7 +103,7 @@ impl SocketRx {
 
     /// See [`crate::net::RxPort::receive`]. The time of arrival is the kernel's own stamp (SO_TIMESTAMPNS), converted
     /// with the offset between the clocks as of the last [`Self::update_kernel_counts`].
-    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+    pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
         let before = batch.len();
         let mut arrived_count = 0;
         for step in 0..self.sockets.len() {
@@ -132,7 +132,7 @@ impl SocketRx {
     }
 
     /// Moves what arrived into the batch: datagram i lies in frame `from + i`.
-    fn take_arrived(&mut self, frames: &mut Frames, line: LineIndex, from: usize, batch: &mut Batch) {
+    fn take_arrived(&mut self, frames: &Frames, line: LineIndex, from: usize, batch: &mut Batch) {
         if self.arrived.is_empty() {
             return;
         }
@@ -154,7 +154,7 @@ impl SocketRx {
     }
 
     /// See [`crate::net::RxPort::refill`].
-    pub fn refill(&mut self, frames: &mut Frames) {
+    pub fn refill(&mut self, frames: &Frames) {
         while !self.ready.is_full() && frames.free_count() > frames.reserve() {
             let Some(frame) = frames.alloc() else { break };
             frames.assign(&frame, Owner::Rx);

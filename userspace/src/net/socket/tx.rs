@@ -83,7 +83,7 @@ impl SocketTx {
     /// If the destination was not registered.
     pub fn send(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         frame: Frame,
         payload_bytes: usize,
         destination: usize,
@@ -98,7 +98,7 @@ impl SocketTx {
     ///
     /// # Panics
     /// If the destination was not registered.
-    pub fn forward(&mut self, frames: &mut Frames, received: Received, destination: usize) -> Result<(), DropReason> {
+    pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         let Received { frame, payload_offset, payload_len, .. } = received;
         let start = frames.packet_start(&frame) + usize::from(payload_offset);
         self.enqueue(frames, frame, start, usize::from(payload_len), destination)
@@ -106,7 +106,7 @@ impl SocketTx {
 
     fn enqueue(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         frame: Frame,
         payload_start: usize,
         payload_bytes: usize,
@@ -127,7 +127,7 @@ impl SocketTx {
     }
 
     /// See [`crate::net::TxPort::flush`]. Packets of one destination that follow each other go in one system call.
-    pub fn flush(&mut self, frames: &mut Frames) {
+    pub fn flush(&mut self, frames: &Frames) {
         if self.queued.is_empty() {
             return;
         }
@@ -145,7 +145,7 @@ impl SocketTx {
     }
 
     /// See [`crate::net::TxPort::reclaim`]: the kernel copied what it sent, so there is nothing to wait for.
-    pub fn reclaim(&mut self, _frames: &mut Frames) {}
+    pub fn reclaim(&mut self, _frames: &Frames) {}
 
     /// See [`crate::net::TxPort::counts`].
     #[must_use]

@@ -112,7 +112,7 @@ pub enum XskError {
 /// See [`XskError`]; the message names the interface, the queue and a remedy.
 #[expect(clippy::too_many_arguments, reason = "one call site per socket, each argument a different setting")]
 pub fn open(
-    frames: &mut Frames,
+    frames: &Frames,
     interface: &str,
     queue: u32,
     rx: bool,
@@ -211,7 +211,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Fills the fill ring as far as it and the pool allow.
-fn prefill(fill: &mut FillRing, frames: &mut Frames, ring_entries: u32) -> usize {
+fn prefill(fill: &mut FillRing, frames: &Frames, ring_entries: u32) -> usize {
     let mut count = 0;
     while count < ring_entries as usize && frames.free_count() > frames.reserve() {
         match fill.lend(frames, ring_entries as usize - count) {

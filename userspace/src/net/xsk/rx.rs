@@ -50,7 +50,7 @@ impl XskRx {
     }
 
     /// See [`crate::net::RxPort::receive`].
-    pub fn receive(&mut self, frames: &mut Frames, batch: &mut Batch) {
+    pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
         let Self { rx, cookie, rules, lent, counts, drops, .. } = self;
         let descriptors = rx.take(batch.remaining_capacity());
         if descriptors.is_empty() {
@@ -62,12 +62,12 @@ impl XskRx {
         for descriptor in descriptors {
             let (index, start) = frames.locate(descriptor);
             // A frame that was not lent to a receive port is somebody else's: it must not be freed.
-            let Some(frame) = frames.take_back(index, Owner::Rx) else {
+            let Some(mut frame) = frames.take_back(index, Owner::Rx) else {
                 drops.add(DropReason::BadBounds);
                 continue;
             };
             *lent -= 1;
-            match find_datagram(frames, &frame, start, descriptor, *cookie, rules) {
+            match find_datagram(frames, &mut frame, start, descriptor, *cookie, rules) {
                 Ok((Classified { line, payload_offset, payload_len }, received_ns)) => {
                     batch.push(Received { frame, payload_offset, payload_len, line, received_ns });
                 }
@@ -81,7 +81,7 @@ impl XskRx {
 
     /// See [`crate::net::RxPort::refill`]. Never lends more than the RX ring can hold, and leaves a reserve of frames for
     /// output packets.
-    pub fn refill(&mut self, frames: &mut Frames) {
+    pub fn refill(&mut self, frames: &Frames) {
         loop {
             let spare = frames.free_count().saturating_sub(frames.reserve());
             let wanted = (self.ring_entries - self.lent).min(spare).min(BATCH);
@@ -139,8 +139,8 @@ impl AsFd for XskRx {
 
 /// Finds the datagram in a frame, by the metadata or by parsing, and when it arrived.
 fn find_datagram(
-    frames: &mut Frames,
-    frame: &Frame,
+    frames: &Frames,
+    frame: &mut Frame,
     start: usize,
     descriptor: &FrameDesc,
     cookie: u16,

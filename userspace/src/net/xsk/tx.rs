@@ -70,7 +70,7 @@ impl XskTx {
     /// If the destination was not registered.
     pub fn send(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         frame: Frame,
         payload_bytes: usize,
         destination: usize,
@@ -85,7 +85,7 @@ impl XskTx {
     ///
     /// # Panics
     /// If the destination was not registered.
-    pub fn forward(&mut self, frames: &mut Frames, received: Received, destination: usize) -> Result<(), DropReason> {
+    pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         let Received { frame, payload_offset, payload_len, .. } = received;
         let payload_start = frames.packet_start(&frame) + usize::from(payload_offset);
         self.enqueue(frames, frame, payload_start, usize::from(payload_len), destination)
@@ -94,7 +94,7 @@ impl XskTx {
     /// Completes the packet whose payload lies at `payload_start` of the frame, and queues it.
     fn enqueue(
         &mut self,
-        frames: &mut Frames,
+        frames: &Frames,
         mut frame: Frame,
         payload_start: usize,
         payload_bytes: usize,
@@ -119,7 +119,7 @@ impl XskTx {
         }
     }
 
-    fn refuse(&mut self, frames: &mut Frames, frame: Frame, reason: DropReason) -> DropReason {
+    fn refuse(&mut self, frames: &Frames, frame: Frame, reason: DropReason) -> DropReason {
         self.drops.add(reason);
         frames.free(frame);
         reason
@@ -127,7 +127,7 @@ impl XskTx {
 
     /// See [`crate::net::TxPort::flush`]. In copy mode one system call sends [`FRAMES_PER_KICK`] frames, so it kicks as
     /// often as the backlog needs, and stops when [`IDLE_KICKS`] in a row have moved nothing.
-    pub fn flush(&mut self, frames: &mut Frames) {
+    pub fn flush(&mut self, frames: &Frames) {
         self.counts.frames += self.tx.submit() as u64;
         let mut backlog = self.backlog();
         if backlog == 0 {
@@ -180,7 +180,7 @@ impl XskTx {
     }
 
     /// See [`crate::net::TxPort::reclaim`].
-    pub fn reclaim(&mut self, frames: &mut Frames) {
+    pub fn reclaim(&mut self, frames: &Frames) {
         loop {
             let completed = self.completion.free_sent(frames);
             self.lent -= completed.freed;
@@ -237,7 +237,7 @@ impl AsFd for XskTx {
 /// The payload is moved only if the headers in front of it would begin where no descriptor does: it came with IP options,
 /// or with a VLAN tag and goes out without.
 fn write_packet(
-    frames: &mut Frames,
+    frames: &Frames,
     frame: &mut Frame,
     template: &Template,
     payload_start: usize,

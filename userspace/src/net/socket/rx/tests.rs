@@ -28,14 +28,14 @@ fn sending_port(to: SocketAddrV4) -> SocketTx {
     port
 }
 
-fn send(frames: &mut Frames, port: &mut SocketTx, payload: &[u8]) {
+fn send(frames: &Frames, port: &mut SocketTx, payload: &[u8]) {
     let mut frame = frames.alloc().unwrap();
     frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);
     port.send(frames, frame, payload.len(), 0).unwrap();
 }
 
 /// Receives until so many datagrams are there, or two seconds have passed.
-fn receive(frames: &mut Frames, port: &mut SocketRx, wanted: usize) -> Vec<(LineIndex, Vec<u8>, u64)> {
+fn receive(frames: &Frames, port: &mut SocketRx, wanted: usize) -> Vec<(LineIndex, Vec<u8>, u64)> {
     let mut got = vec![];
     let give_up = Instant::now() + Duration::from_secs(2);
     let mut batch = Batch::new();
@@ -101,7 +101,7 @@ fn a_line_can_be_left_and_joined_again() {
     frames.assert_conserved(rx.frames_held(), 0, 0);
 }
 
-fn receive_now(frames: &mut Frames, port: &mut SocketRx) -> Vec<Vec<u8>> {
+fn receive_now(frames: &Frames, port: &mut SocketRx) -> Vec<Vec<u8>> {
     let mut batch = Batch::new();
     port.refill(frames);
     port.receive(frames, &mut batch);

@@ -1,0 +1,161 @@
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::net::memory::MemoryTx;
+
+const SESSION: Session = *b"SESSION001";
+
+/// A stream on a memory port, with as many frames as the test wants.
+struct Bench {
+    frames: Frames,
+    ports: Vec<TxPort>,
+    stream: Stream,
+}
+
+impl Bench {
+    fn new(format: Format, payload_bytes: usize, frame_count: u32) -> Self {
+        let mut port = TxPort::Memory(MemoryTx::new());
+        let group = "239.1.1.1:1".parse().unwrap();
+        let header = crate::net::headers::Header::multicast([2; 6], 0, "10.0.0.1:1".parse().unwrap(), group, 1);
+        let port_destination = port.add_destination(header.unwrap()).unwrap();
+        let settings =
+            StreamSettings { destination: 0, channel: 0, port: 0, port_destination, format, payload_bytes };
+        Self { frames: Frames::heap(frame_count, 2048), ports: vec![port], stream: Stream::new(settings) }
+    }
+
+    fn block(&mut self, sequence: u64, message: &[u8], records: &[u8]) {
+        let block = Block {
+            channel: 0,
+            session: &SESSION,
+            sequence,
+            message,
+            records,
+            record_count: u8::from(!records.is_empty()),
+        };
+        self.stream.block(&block, &self.frames, &mut self.ports);
+    }
+
+    fn sent(&mut self) -> Vec<Vec<u8>> {
+        self.ports[0].flush(&self.frames);
+        let TxPort::Memory(port) = &mut self.ports[0] else { unreachable!() };
+        port.take().into_iter().map(|(_, payload)| payload).collect()
+    }
+}
+
+fn packet(sequence: u64, count: u16, blocks: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = SESSION.to_vec();
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&count.to_be_bytes());
+    for block in blocks {
+        bytes.extend_from_slice(&u16::try_from(block.len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(block);
+    }
+    bytes
+}
+
+#[test]
+fn the_packet_is_the_specification_s() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.block(5, b"m", b"abc");
+    bench.block(6, b"m", b"");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(5, 2, &[b"abc", b""])]);
+}
+
+#[test]
+fn raw_blocks_hold_the_exchange_s_own_messages() {
+    let mut bench = Bench::new(Format::Raw, 1472, 8);
+    bench.block(1, b"message", b"records");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 1, &[b"message"])]);
+}
+
+#[test]
+fn a_jump_in_sequence_closes_the_packet() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.block(1, b"", b"a");
+    bench.block(4, b"", b"b");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 1, &[b"a"]), packet(4, 1, &[b"b"])]);
+}
+
+#[test]
+fn a_full_packet_is_sent_and_the_block_opens_the_next() {
+    let mut bench = Bench::new(Format::Dbn, 20 + 2 * 12, 8);
+    for sequence in 1..=3 {
+        bench.block(sequence, b"", &[7; 10]);
+    }
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 2, &[&[7; 10], &[7; 10]]), packet(3, 1, &[&[7; 10]])]);
+}
+
+#[test]
+fn a_block_too_large_is_counted_and_its_number_is_still_consumed() {
+    let mut bench = Bench::new(Format::Dbn, 64, 8);
+    bench.block(1, b"", b"a");
+    bench.block(2, b"", &[0; 43]);
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 2, &[b"a", b""])]);
+    assert_eq!(bench.stream.drops().get(DropReason::Oversized), 1);
+}
+
+#[test]
+fn empty_blocks_wait_for_the_next_record_or_the_heartbeat() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    let tick = |bench: &mut Bench, now_ns| bench.stream.tick(now_ns, &bench.frames, &mut bench.ports);
+    bench.block(1, b"m", b"");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert!(bench.sent().is_empty());
+    bench.block(2, b"m", b"r");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 2, &[b"", b"r"])]);
+    // What was just sent is dated by the next tick; a second later the empty block goes, and then heartbeats.
+    tick(&mut bench, 10);
+    bench.block(3, b"m", b"");
+    tick(&mut bench, HEARTBEAT_NS);
+    assert!(bench.sent().is_empty());
+    tick(&mut bench, HEARTBEAT_NS + 10);
+    assert_eq!(bench.sent(), [packet(3, 1, &[b""])]);
+    tick(&mut bench, HEARTBEAT_NS + 11);
+    tick(&mut bench, 2 * HEARTBEAT_NS + 11);
+    assert_eq!(bench.sent(), [packet(4, 0, &[])]);
+}
+
+#[test]
+fn a_loss_moves_the_heartbeat_on() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.block(1, b"", b"a");
+    bench.stream.skip_to(&SESSION, 9, &bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 1, &[b"a"])]);
+    bench.stream.tick(1, &bench.frames, &mut bench.ports);
+    bench.stream.tick(HEARTBEAT_NS + 1, &bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(9, 0, &[])]);
+}
+
+#[test]
+fn the_end_of_session_follows_what_is_open_and_is_repeated() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.block(1, b"", b"a");
+    bench.stream.end_of_session(&SESSION, 2, &bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 1, &[b"a"]), packet(2, END_OF_SESSION, &[])]);
+    let mut repeats = 0;
+    for tick in 0..200 {
+        bench.stream.tick(tick * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+        repeats += bench.sent().len();
+    }
+    assert_eq!(repeats, END_REPEATS as usize);
+}
+
+#[test]
+fn without_a_frame_each_lost_block_is_counted_and_the_next_one_starts_anew() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 1);
+    let hoard = bench.frames.alloc().unwrap();
+    bench.block(1, b"", b"a");
+    bench.block(2, b"", b"b");
+    assert_eq!(bench.stream.drops().get(DropReason::NoFreeFrame), 2);
+    bench.frames.free(hoard);
+    bench.block(3, b"", b"c");
+    bench.stream.flush(&bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(3, 1, &[b"c"])]);
+    bench.frames.assert_conserved(0, 0, 0);
+}
