@@ -89,21 +89,11 @@ impl Namespace {
     pub fn enter<T: Send>(&self, closure: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                self.move_thread()?;
+                move_thread_to(&self.name)?;
                 Ok(closure())
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-    }
-
-    /// Moves the calling thread into the namespace, for good.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn move_thread(&self) -> Result<()> {
-        let file = File::open(Path::new(NAMESPACES).join(&self.name)).with_context(|| self.name.clone())?;
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-            .with_context(|| format!("enter namespace {}", self.name))
     }
 
     /// Groups that are joined on an interface, as the kernel says it in /proc/net/igmp.
@@ -130,6 +120,16 @@ impl Drop for Namespace {
         remove(&self.name);
         live().retain(|name| *name != self.name);
     }
+}
+
+/// Moves the calling thread into a namespace, for good.
+///
+/// # Errors
+/// If there is no such namespace, or the kernel refuses.
+pub fn move_thread_to(name: &str) -> Result<()> {
+    let file = File::open(Path::new(NAMESPACES).join(name)).with_context(|| format!("namespace {name}"))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("enter namespace {name}"))
 }
 
 /// One end of a veth pair.

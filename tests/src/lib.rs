@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod consumer;
 pub mod day;
+pub mod demo;
 pub mod exchange;
 pub mod itch;
 pub mod lab;

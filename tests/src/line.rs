@@ -49,7 +49,7 @@ impl Default for LineSettings {
 }
 
 /// What became of a line's packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct LineSent {
     /// Packets put on the wire, heartbeats, duplicates and damaged ones included.
     pub packets: u64,

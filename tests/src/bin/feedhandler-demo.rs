@@ -1,0 +1,38 @@
+//! `feedhandler-demo`: exchange, feed handler and consumer in network namespaces, with an account of every message.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use feedhandler_testkit::demo::{Options, Summary, clean_up_when_killed, run};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match clean_up_when_killed().and_then(|()| run(&options)).and_then(|summary| print(&options, summary)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("feedhandler-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the table, writes the JSON; says whether all was right.
+fn print(options: &Options, summary: Summary) -> Result<bool> {
+    let json = serde_json::to_string_pretty(&summary).context("summary as JSON")?;
+    match options.json.as_deref() {
+        Some(path) if path == Path::new("-") => println!("{json}"),
+        Some(path) => {
+            std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+            println!("{summary}");
+        }
+        None => println!("{summary}"),
+    }
+    for complaint in summary.complaints() {
+        eprintln!("feedhandler-demo: {complaint}");
+    }
+    Ok(summary.ok)
+}

@@ -1,0 +1,227 @@
+//! A capture as a workload: its multicast payloads with their times, and what they say by a simple reading.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader};
+
+use crate::consumer::{Sent, SessionAccount, SessionTruth};
+use crate::itch::Message;
+use crate::mold::{self, Session};
+use crate::ranges::RangeSet;
+
+/// One UDP payload of the capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Captured {
+    /// Since the first one, nanoseconds.
+    pub(super) at_ns: u64,
+    /// Index into [`Capture::groups`].
+    pub(super) group: usize,
+    pub(super) payload: Vec<u8>,
+}
+
+/// A group of the capture, as it was on the wire: address, port, VLAN.
+pub(super) type Group = (Ipv4Addr, u16, u16);
+
+/// A capture, read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Capture {
+    pub(super) packets: Vec<Captured>,
+    pub(super) groups: Vec<Group>,
+}
+
+/// One session of one group, by number.
+#[derive(Clone, Debug)]
+struct Walk {
+    session: Session,
+    first: u64,
+    next: u64,
+    messages: BTreeMap<u64, Sent>,
+}
+
+impl Capture {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let mut bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if bytes.starts_with(&[0x1F, 0x8B]) {
+            let mut plain = Vec::new();
+            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).context("broken gzip file")?;
+            bytes = plain;
+        }
+        let mut capture = Self::default();
+        let mut start_ns = None;
+        read_frames(bytes, |time_ns, frame| {
+            let Some((group, payload)) = multicast_payload(frame) else { return };
+            let index = capture.groups.iter().position(|known| *known == group).unwrap_or_else(|| {
+                capture.groups.push(group);
+                capture.groups.len() - 1
+            });
+            let at_ns = time_ns.saturating_sub(*start_ns.get_or_insert(time_ns));
+            capture.packets.push(Captured { at_ns, group: index, payload: payload.to_vec() });
+        })
+        .with_context(|| path.display().to_string())?;
+        ensure!(!capture.packets.is_empty(), "{} has no UDP multicast packet", path.display());
+        Ok(capture)
+    }
+
+    /// What must come out of a group, session by session, and the account of each.
+    pub(super) fn truth(&self, group: usize) -> (Vec<SessionTruth>, Vec<SessionAccount>) {
+        let payloads = self.packets.iter().filter(|packet| packet.group == group).map(|packet| &packet.payload[..]);
+        let walks = walk(payloads);
+        let accounts = walks.iter().map(account).collect();
+        let truths = walks.into_iter().map(|walk| {
+            let messages = walk.messages;
+            let sent = move |sequence: u64| messages.get(&sequence).copied().unwrap_or(Sent::Nothing);
+            SessionTruth { session: walk.session, first: walk.first, sent: Box::new(sent) }
+        });
+        (truths.collect(), accounts)
+    }
+}
+
+/// Walks MoldUDP64 payloads in order of arrival. The first session begins where it is first seen, later ones with message
+/// 1; nothing comes back to a session that was left; a malformed packet carries nothing.
+fn walk<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Vec<Walk> {
+    let mut walks: Vec<Walk> = Vec::new();
+    for payload in payloads {
+        let Ok(view) = mold::parse(payload) else { continue };
+        if walks.last().is_none_or(|current| current.session != view.session) {
+            if walks.iter().any(|old| old.session == view.session) {
+                continue;
+            }
+            let first = if walks.is_empty() { view.sequence.max(1) } else { 1 };
+            walks.push(Walk { session: view.session, first, next: first, messages: BTreeMap::new() });
+        }
+        let current = walks.last_mut().expect("pushed above");
+        current.next = current.next.max(view.sequence + view.blocks.len() as u64);
+        for (sequence, block) in (view.sequence..).zip(&view.blocks).filter(|(sequence, _)| *sequence >= current.first)
+        {
+            let sent = Message::decode(block).map_or(Sent::Opaque, Sent::Message);
+            current.messages.entry(sequence).or_insert(sent);
+        }
+    }
+    walks
+}
+
+fn account(walk: &Walk) -> SessionAccount {
+    let (mut all, mut carried) = (RangeSet::default(), RangeSet::default());
+    all.insert(walk.first..walk.next);
+    walk.messages.keys().for_each(|sequence| carried.insert(*sequence..sequence + 1));
+    SessionAccount { common_losses: all.difference(&carried), next_sequence: walk.next, must_end: false }
+}
+
+/// Calls `take` with the time (UTC nanoseconds) and the bytes of every Ethernet frame.
+fn read_frames(bytes: Vec<u8>, mut take: impl FnMut(u64, &[u8])) -> Result<()> {
+    let Ok(mut reader) = create_reader(1 << 20, Cursor::new(bytes)) else { bail!("neither pcap nor pcapng") };
+    // Ticks per second of each interface: of a pcap file, or of the interfaces of a pcapng section.
+    let mut resolutions = vec![1_000_000];
+    loop {
+        match reader.next() {
+            Ok((length, block)) => {
+                match block {
+                    PcapBlockOwned::LegacyHeader(header) if header.is_nanosecond_precision() => {
+                        resolutions = vec![1_000_000_000];
+                    }
+                    PcapBlockOwned::Legacy(packet) => {
+                        let fraction_ns = u64::from(packet.ts_usec) * (1_000_000_000 / resolutions[0]);
+                        take(u64::from(packet.ts_sec) * 1_000_000_000 + fraction_ns, packet.data);
+                    }
+                    PcapBlockOwned::NG(Block::SectionHeader(_)) => resolutions.clear(),
+                    PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
+                        resolutions.push(interface.ts_resolution().filter(|ticks| *ticks > 0).unwrap_or(1_000_000));
+                    }
+                    PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
+                        let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+                        let per_second = resolutions.get(packet.if_id as usize).copied().unwrap_or(1_000_000);
+                        let time_ns = u128::from(ticks) * 1_000_000_000 / u128::from(per_second);
+                        let length = packet.data.len().min(packet.caplen as usize);
+                        take(u64::try_from(time_ns).unwrap_or(u64::MAX), &packet.data[..length]);
+                    }
+                    _ => {}
+                }
+                reader.consume(length);
+            }
+            Err(PcapError::Eof) => return Ok(()),
+            Err(PcapError::Incomplete(_)) => {
+                if reader.reader_exhausted() {
+                    return Ok(()); // The file was cut off in the middle of a packet; what was whole has been read.
+                }
+                if reader.refill().is_err() {
+                    bail!("unreadable");
+                }
+            }
+            Err(error) => bail!("broken capture: {error:?}"),
+        }
+    }
+}
+
+/// The group and the payload of a whole UDP datagram to a multicast address; `None` for everything else.
+fn multicast_payload(frame: &[u8]) -> Option<(Group, &[u8])> {
+    let u16_at = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    let (mut at, mut vlan) = (12, 0);
+    while matches!(u16_at(at)?, 0x8100 | 0x88A8) {
+        if vlan == 0 {
+            vlan = u16_at(at + 2)? & 0x0FFF;
+        }
+        at += 4;
+    }
+    if u16_at(at)? != 0x0800 {
+        return None;
+    }
+    let ip = at + 2;
+    let header_bytes = usize::from(frame.get(ip)? & 0x0F) * 4;
+    let is_fragment = u16_at(ip + 6)? & 0x3FFF != 0;
+    let group = Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(ip + 16..ip + 20)?).ok()?);
+    if frame[ip] >> 4 != 4 || header_bytes < 20 || is_fragment || frame[ip + 9] != 17 || !group.is_multicast() {
+        return None;
+    }
+    let udp = ip + header_bytes;
+    let length = usize::from(u16_at(udp + 4)?);
+    Some(((group, u16_at(udp + 2)?, vlan), frame.get(udp + 8..udp + length)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(session: &Session, first: u64, messages: &[&[u8]]) -> Vec<u8> {
+        let mut packet = mold::Packet::new(session, first);
+        messages.iter().for_each(|message| packet.push(message));
+        packet.into_payload()
+    }
+
+    #[test]
+    fn the_walk_takes_each_message_once_and_accounts_for_holes() {
+        let (one, two) = (b"SESSION  1", b"SESSION  2");
+        let payloads = [
+            packet(one, 10, &[b"a", b"b"]),
+            packet(one, 9, &[b"too early"]),
+            packet(one, 11, &[b"again", b"c"]),
+            b"garbage".to_vec(),
+            packet(one, 15, &[b"d"]),
+            packet(two, 2, &[b"x"]),
+            packet(one, 13, &[b"too late"]),
+        ];
+        let walks = walk(payloads.iter().map(|payload| &payload[..]));
+        assert_eq!(walks.len(), 2);
+        assert_eq!((walks[0].first, walks[0].next), (10, 16));
+        assert_eq!(account(&walks[0]).common_losses.to_string(), "13–14");
+        assert_eq!((walks[1].first, walks[1].next), (1, 3));
+        assert_eq!(account(&walks[1]).common_losses.to_string(), "1–1");
+    }
+
+    #[test]
+    fn a_frame_with_two_tags_and_padding_yields_its_payload() {
+        let mut frame = vec![0; 12];
+        frame.extend([0x88, 0xA8, 0, 7, 0x81, 0, 0, 9, 8, 0]);
+        frame.extend([0x45, 0, 0, 31, 0, 0, 0x40, 0, 8, 17, 0, 0, 10, 0, 0, 1, 239, 1, 2, 3]);
+        frame.extend([0, 1, 0x67, 0x20, 0, 11, 0, 0, b'a', b'b', b'c', 0, 0, 0]);
+        let group = (Ipv4Addr::new(239, 1, 2, 3), 26_400, 7);
+        assert_eq!(multicast_payload(&frame), Some((group, &b"abc"[..])));
+        for cut in 0..frame.len() - 3 {
+            assert_eq!(multicast_payload(&frame[..cut]), None, "{cut} bytes");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The handler's configuration as the demo needs it: who is where, and the copy that the handler is started with.
+//!
+//! Read as plain TOML, because the handler itself is the one to judge it.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use toml::{Table, Value};
+
+use super::ModeOption;
+
+/// The configuration that is built in.
+pub(super) const DEFAULT: &str = include_str!("../../../config/demo.toml");
+
+/// One line: where the exchange sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LineAddress {
+    /// `feed/channel`.
+    pub(super) channel: String,
+    /// `A` or `B`.
+    pub(super) name: String,
+    /// The handler's interface.
+    pub(super) interface: String,
+    pub(super) group: SocketAddrV4,
+    /// Address that the exchange sends from, if the handler asks for one.
+    pub(super) source: Option<Ipv4Addr>,
+}
+
+/// One destination: where the consumer listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OutputAddress {
+    pub(super) channel: String,
+    pub(super) interface: String,
+    pub(super) group: SocketAddrV4,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug)]
+pub(super) struct DemoConfig {
+    table: Table,
+}
+
+impl DemoConfig {
+    pub(super) fn load(path: Option<&Path>) -> Result<Self> {
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+            None => DEFAULT.to_owned(),
+        };
+        let table: Table = text.parse().context("the configuration is not TOML")?;
+        let config = Self { table };
+        ensure!(!config.lines()?.is_empty() && !config.outputs()?.is_empty(), "the demo needs lines and a destination");
+        Ok(config)
+    }
+
+    /// Prepares the copy for this run.
+    pub(super) fn adapt(&mut self, socket: &Path, mode: Option<ModeOption>) -> Result<()> {
+        let handler = self.table.get_mut("handler").and_then(Value::as_table_mut).context("[handler] is missing")?;
+        handler.insert("grpc".to_owned(), format!("unix:{}", socket.display()).into());
+        if let Some(mode) = mode {
+            for interface in array_mut(&mut self.table, "interface")? {
+                interface.insert("mode".to_owned(), mode.word().into());
+            }
+        }
+        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
+            for worker in array_mut(&mut self.table, "worker")? {
+                worker.remove("core");
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the channels by `count` copies of the first, each with a line A only, on groups of their own. They start
+    /// with whatever comes first.
+    pub(super) fn replace_channels(&mut self, count: usize) -> Result<()> {
+        let first_line = self.lines()?.swap_remove(0);
+        let first_output = self.outputs()?.swap_remove(0);
+        let feed = array_mut(&mut self.table, "feed")?.next().context("[[feed]] is missing")?;
+        let feed_name = text(feed, "name")?.to_owned();
+        let template = array_mut(feed, "channel")?.next().context("[[feed.channel]] is missing")?.clone();
+        let mut channels = Vec::new();
+        let mut destinations = Vec::new();
+        for index in 0..count {
+            let number = u8::try_from(index + 1).context("more than 255 groups in the capture")?;
+            let name = format!("group{number}");
+            let mut line = Table::new();
+            line.insert("name".to_owned(), "A".into());
+            line.insert("interface".to_owned(), first_line.interface.as_str().into());
+            line.insert("group".to_owned(), format!("239.10.{number}.1:{}", first_line.group.port()).into());
+            let mut channel = template.clone();
+            channel.insert("name".to_owned(), name.as_str().into());
+            channel.insert("start".to_owned(), "now".into());
+            channel.insert("line".to_owned(), Value::Array(vec![line.into()]));
+            channels.push(channel.into());
+            let mut destination = Table::new();
+            destination.insert("name".to_owned(), name.as_str().into());
+            destination.insert("channel".to_owned(), format!("{feed_name}/{name}").into());
+            destination.insert("interface".to_owned(), first_output.interface.as_str().into());
+            destination.insert("group".to_owned(), format!("239.20.{number}.1:{}", first_output.group.port()).into());
+            destinations.push(destination.into());
+        }
+        feed.insert("channel".to_owned(), Value::Array(channels));
+        self.table.insert("destination".to_owned(), Value::Array(destinations));
+        let used = [first_line.interface.as_str(), first_output.interface.as_str()];
+        let interfaces = self.table.get_mut("interface").and_then(Value::as_array_mut).context("[[interface]]")?;
+        interfaces.retain(|interface| interface.get("name").and_then(Value::as_str).is_some_and(|n| used.contains(&n)));
+        Ok(())
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let text = toml::to_string(&self.table).context("cannot write the configuration as TOML")?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Every line, in file order.
+    pub(super) fn lines(&self) -> Result<Vec<LineAddress>> {
+        let mut lines = Vec::new();
+        for feed in array(&self.table, "feed")? {
+            for channel in array(feed, "channel")? {
+                let channel_name = format!("{}/{}", text(feed, "name")?, text(channel, "name")?);
+                for line in array(channel, "line")? {
+                    let source = line.get("source").and_then(Value::as_str);
+                    lines.push(LineAddress {
+                        channel: channel_name.clone(),
+                        name: text(line, "name")?.to_owned(),
+                        interface: text(line, "interface")?.to_owned(),
+                        group: text(line, "group")?.parse().context("a line's group")?,
+                        source: source.map(str::parse).transpose().context("a line's source")?,
+                    });
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Every destination, in file order.
+    pub(super) fn outputs(&self) -> Result<Vec<OutputAddress>> {
+        let output = |destination: &Table| -> Result<OutputAddress> {
+            Ok(OutputAddress {
+                channel: text(destination, "channel")?.to_owned(),
+                interface: text(destination, "interface")?.to_owned(),
+                group: text(destination, "group")?.parse().context("a destination's group")?,
+            })
+        };
+        array(&self.table, "destination")?.map(output).collect()
+    }
+
+    pub(super) fn publisher_id(&self) -> Result<u16> {
+        let feed = array(&self.table, "feed")?.next().context("[[feed]] is missing")?;
+        let id = feed.get("publisher_id").and_then(Value::as_integer).context("publisher_id")?;
+        u16::try_from(id).context("publisher_id")
+    }
+
+    /// The exchange's newest local midnight, UTC nanoseconds.
+    pub(super) fn midnight_ns(&self) -> Result<u64> {
+        let feed = array(&self.table, "feed")?.next().context("[[feed]] is missing")?;
+        let now = jiff::Timestamp::now().in_tz(text(feed, "time_zone")?)?;
+        u64::try_from(now.start_of_day()?.timestamp().as_nanosecond()).context("before 1970")
+    }
+}
+
+fn text<'a>(table: &'a Table, key: &str) -> Result<&'a str> {
+    table.get(key).and_then(Value::as_str).with_context(|| format!("{key} is missing or no text"))
+}
+
+fn array<'a>(table: &'a Table, key: &str) -> Result<impl Iterator<Item = &'a Table>> {
+    let array = table.get(key).and_then(Value::as_array).with_context(|| format!("[[{key}]] is missing"))?;
+    Ok(array.iter().filter_map(Value::as_table))
+}
+
+fn array_mut<'a>(table: &'a mut Table, key: &str) -> Result<impl Iterator<Item = &'a mut Table>> {
+    let array = table.get_mut(key).and_then(Value::as_array_mut).with_context(|| format!("[[{key}]] is missing"))?;
+    Ok(array.iter_mut().filter_map(Value::as_table_mut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_configuration_has_two_lines_and_a_destination() {
+        let config = DemoConfig::load(None).unwrap();
+        let lines = config.lines().unwrap();
+        assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
+        assert!(lines.iter().all(|line| line.channel == "itch/equities" && line.source.is_some()));
+        assert_eq!(config.outputs().unwrap()[0].channel, "itch/equities");
+        assert_eq!(config.publisher_id().unwrap(), 2);
+        let midnight_ns = config.midnight_ns().unwrap();
+        let age_ns = crate::consumer::utc_ns() - midnight_ns;
+        assert!(age_ns < 25 * 3_600_000_000_000, "{midnight_ns}");
+    }
+
+    #[test]
+    fn a_capture_gets_one_channel_per_group() {
+        let mut config = DemoConfig::load(None).unwrap();
+        config.adapt(Path::new("/tmp/x.sock"), Some(ModeOption::Skb)).unwrap();
+        config.replace_channels(3).unwrap();
+        let text = toml::to_string(&config.table).unwrap();
+        let again = DemoConfig { table: text.parse().unwrap() };
+        let (lines, outputs) = (again.lines().unwrap(), again.outputs().unwrap());
+        assert_eq!((lines.len(), outputs.len()), (3, 3));
+        assert_eq!(lines[2].channel, outputs[2].channel);
+        assert_eq!(array(&again.table, "interface").unwrap().count(), 2);
+        assert!(text.contains("mode = \"skb\"") && text.contains("unix:/tmp/x.sock"));
+    }
+}

@@ -1,0 +1,104 @@
+//! The demo's three hosts and the links between them.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::config::{LineAddress, OutputAddress};
+use crate::lab::{End, Namespace, connect};
+
+/// Three namespaces, connected as the configuration wants it. All go when dropped.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) exchange: Namespace,
+    pub(super) handler: Namespace,
+    pub(super) consumer: Namespace,
+    /// The exchange's address by the handler's interface.
+    pub(super) line_sources: BTreeMap<String, Ipv4Addr>,
+    /// The consumer's address by the handler's interface.
+    pub(super) consumer_addresses: BTreeMap<String, Ipv4Addr>,
+    /// Every link: both ends' namespace name and interface, sender first.
+    links: Vec<[(String, String); 2]>,
+}
+
+impl Network {
+    pub(super) fn new(lines: &[LineAddress], outputs: &[OutputAddress]) -> Result<Self> {
+        let mut network = Self {
+            exchange: Namespace::new("exchange")?,
+            handler: Namespace::new("handler")?,
+            consumer: Namespace::new("consumer")?,
+            line_sources: BTreeMap::new(),
+            consumer_addresses: BTreeMap::new(),
+            links: Vec::new(),
+        };
+        for line in lines.iter().filter(|line| line.source.is_some()).chain(lines) {
+            if network.line_sources.contains_key(&line.interface) {
+                continue;
+            }
+            let number = u8::try_from(network.line_sources.len() + 1).context("too many interfaces")?;
+            let source = line.source.unwrap_or(Ipv4Addr::new(10, 0, number, 1));
+            network.line_sources.insert(line.interface.clone(), source);
+            let near = format!("ex{number}");
+            network.link(&near, source, &line.interface, neighbour(source), true)?;
+        }
+        for output in outputs {
+            if network.consumer_addresses.contains_key(&output.interface) {
+                continue;
+            }
+            let number = u8::try_from(network.consumer_addresses.len() + 1).context("too many interfaces")?;
+            let address = Ipv4Addr::new(10, 1, number, 2);
+            network.consumer_addresses.insert(output.interface.clone(), address);
+            network.link(&format!("co{number}"), address, &output.interface, Ipv4Addr::new(10, 1, number, 1), false)?;
+        }
+        Ok(network)
+    }
+
+    /// Links the exchange (or the consumer) with the handler.
+    fn link(
+        &mut self,
+        far: &str,
+        far_address: Ipv4Addr,
+        near: &str,
+        near_address: Ipv4Addr,
+        is_line: bool,
+    ) -> Result<()> {
+        let host = if is_line { &self.exchange } else { &self.consumer };
+        connect([
+            End { namespace: host, name: far, address: far_address },
+            End { namespace: &self.handler, name: near, address: near_address },
+        ])?;
+        let far_end = (host.name().to_owned(), far.to_owned());
+        let near_end = (self.handler.name().to_owned(), near.to_owned());
+        self.links.push(if is_line { [far_end, near_end] } else { [near_end, far_end] });
+        Ok(())
+    }
+
+    /// Frames that the links themselves dropped, by the handler's or the sender's interface: a veth's queue was full. Only
+    /// those that are not zero.
+    pub(super) fn link_drops(&self) -> Result<BTreeMap<String, u64>> {
+        let mut drops = BTreeMap::new();
+        for (side, direction) in [(0, "tx"), (1, "rx")] {
+            for link in &self.links {
+                let (namespace, interface) = &link[side];
+                let host = [&self.exchange, &self.handler, &self.consumer];
+                let host = host.iter().find(|host| host.name() == namespace).expect("one of the three");
+                let json = host.ip(&["-s", "-j", "link", "show", "dev", interface])?;
+                let json: Value = serde_json::from_str(&json).context("ip -j link")?;
+                let dropped = json[0]["stats64"][direction]["dropped"].as_u64().unwrap_or(0);
+                if dropped > 0 {
+                    drops.insert(format!("{interface} {direction}"), dropped);
+                }
+            }
+        }
+        Ok(drops)
+    }
+}
+
+/// Another address of the same /24.
+fn neighbour(address: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, if d == 2 { 1 } else { 2 })
+}

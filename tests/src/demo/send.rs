@@ -1,0 +1,150 @@
+//! The exchange's thread: sends each payload from a kernel socket at its time.
+#![forbid(unsafe_code)]
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::capture::Capture;
+use super::config::LineAddress;
+use super::network::Network;
+use super::signal;
+use super::workload::Workload;
+use crate::consumer::SessionAccount;
+use crate::day::Day;
+use crate::exchange::Exchange;
+use crate::lab::Namespace;
+use crate::line::LineSent;
+
+/// A sleep shorter than this takes longer than it says.
+const SHORTEST_SLEEP: Duration = Duration::from_micros(60);
+
+/// What was sent, in the end.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// By line.
+    pub(super) lines: Vec<LineSent>,
+    /// Of a day: what neither line carried. Captures have theirs from the start.
+    pub(super) account: Option<SessionAccount>,
+    /// Whether everything was sent.
+    pub(super) is_complete: bool,
+    /// Farthest behind its time that a packet was sent.
+    pub(super) latest: Duration,
+}
+
+/// The running exchange.
+pub(super) struct Sender {
+    thread: JoinHandle<Result<Outcome>>,
+    /// Messages (of a day) or packets (of a capture) sent.
+    pub(super) progress: Arc<AtomicU64>,
+    /// Stops the losses of each line of a day while set.
+    pub(super) lossless: Vec<Arc<AtomicBool>>,
+}
+
+impl Sender {
+    pub(super) fn start(workload: Workload, lines: &[LineAddress], network: &Network) -> Result<Self> {
+        let sockets =
+            lines.iter().map(|line| socket(&network.exchange, network.line_sources[&line.interface], line.group));
+        let pacer = Pacer { sockets: sockets.collect::<Result<_>>()?, start: Instant::now(), latest: Duration::ZERO };
+        let progress = Arc::new(AtomicU64::new(0));
+        let mirror = Arc::clone(&progress);
+        let mut lossless = Vec::new();
+        let spawn = std::thread::Builder::new().name("exchange".to_owned());
+        let thread = match workload {
+            Workload::Day { day, exchange } => {
+                let exchange = Exchange::new(exchange, Day::new(&day));
+                lossless = vec![exchange.lossless(0), exchange.lossless(1)];
+                spawn.spawn(move || send_day(exchange, pacer, &mirror))
+            }
+            Workload::Capture { capture, speed } => spawn.spawn(move || send_capture(&capture, speed, pacer, &mirror)),
+        };
+        Ok(Self { thread: thread.context("thread of the exchange")?, progress, lossless })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    pub(super) fn finish(self) -> Result<Outcome> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Sends payloads on time.
+struct Pacer {
+    sockets: Vec<UdpSocket>,
+    start: Instant,
+    latest: Duration,
+}
+
+impl Pacer {
+    /// Sends on the line's socket when it is time; false if the demo is to stop.
+    fn send(&mut self, at_ns: u64, line: usize, payload: &[u8]) -> Result<bool> {
+        let at = Duration::from_nanos(at_ns);
+        loop {
+            let elapsed = self.start.elapsed();
+            let left = at.saturating_sub(elapsed);
+            if signal::is_stopping() {
+                return Ok(false);
+            }
+            if left < SHORTEST_SLEEP {
+                self.latest = self.latest.max(elapsed.saturating_sub(at));
+                break;
+            }
+            // Captures may have minutes of silence; a signal should not wait for their end.
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        self.sockets[line].send(payload).context("send of the exchange")?;
+        Ok(true)
+    }
+}
+
+fn send_day(mut exchange: Exchange<Day>, mut pacer: Pacer, progress: &AtomicU64) -> Result<Outcome> {
+    let mut is_complete = true;
+    while let Some(next) = exchange.next() {
+        if !pacer.send(next.at_ns, next.line, &next.payload)? {
+            is_complete = false;
+            break;
+        }
+        progress.store(exchange.next_sequence() - 1, Relaxed);
+    }
+    let account = SessionAccount {
+        common_losses: exchange.common_losses(),
+        next_sequence: exchange.next_sequence(),
+        must_end: true,
+    };
+    let lines = vec![exchange.sent(0), exchange.sent(1)];
+    Ok(Outcome { lines, account: Some(account), is_complete, latest: pacer.latest })
+}
+
+fn send_capture(capture: &Capture, speed: f64, mut pacer: Pacer, progress: &AtomicU64) -> Result<Outcome> {
+    let mut outcome = Outcome { lines: vec![LineSent::default(); capture.groups.len()], ..Default::default() };
+    outcome.is_complete = true;
+    for packet in &capture.packets {
+        if !pacer.send((packet.at_ns as f64 / speed) as u64, packet.group, &packet.payload)? {
+            outcome.is_complete = false;
+            break;
+        }
+        outcome.lines[packet.group].packets += 1;
+        progress.fetch_add(1, Relaxed);
+    }
+    outcome.latest = pacer.latest;
+    Ok(outcome)
+}
+
+fn socket(namespace: &Namespace, source: Ipv4Addr, group: SocketAddrV4) -> Result<UdpSocket> {
+    namespace.enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.bind(&SocketAddrV4::new(source, 0).into()).with_context(|| format!("bind to {source}"))?;
+        socket.set_multicast_if_v4(&source)?;
+        socket.set_multicast_ttl_v4(8)?;
+        socket.set_multicast_loop_v4(false)?;
+        socket.connect(&group.into()).with_context(|| format!("send from {source} to {group}"))?;
+        Ok(socket.into())
+    })?
+}

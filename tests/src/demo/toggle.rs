@@ -1,0 +1,88 @@
+//! Midway, line A is switched off and on again over the control service; the stream has to go on from B alone.
+//!
+//! While A is off, what B loses is lost for good, so B loses nothing from shortly before the call to Unsubscribe until
+//! shortly after Subscribe has returned: the account of what at least one line carried stays exact.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use feedhandler_proto::v1::GetStatusResponse;
+use serde::Serialize;
+
+use super::client::Client;
+use super::config::LineAddress;
+use super::network::Network;
+use super::receive::Consumer;
+use super::send::Sender;
+use super::signal;
+
+/// Longer than any packet is under way: packing, skew, reordering and the handler's queues together.
+const SETTLE: Duration = Duration::from_millis(80);
+
+/// What the toggle showed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Toggle {
+    /// How long line A was off.
+    pub off_ms: u64,
+    /// Messages that the consumer got meanwhile.
+    pub messages_while_off: u64,
+    /// What was not as it has to be.
+    pub faults: Vec<String>,
+}
+
+/// Switches `lines[0]` off for `off`, and on again.
+pub(super) fn toggle(
+    client: &mut Client,
+    lines: &[LineAddress],
+    network: &Network,
+    sender: &Sender,
+    consumer: &Consumer,
+    off: Duration,
+) -> Result<Toggle> {
+    let line = &lines[0];
+    let mut toggle = Toggle { off_ms: off.as_millis() as u64, ..Default::default() };
+    let mut expect = |is_right: bool, fault: &str| {
+        if !is_right {
+            toggle.faults.push(fault.to_owned());
+        }
+    };
+    let is_joined =
+        || -> Result<bool> { Ok(network.handler.joined_groups(&line.interface)?.contains(line.group.ip())) };
+    expect(is_joined()?, "line A's group is not joined before the toggle");
+    sender.lossless[1].store(true, Relaxed);
+    std::thread::sleep(SETTLE);
+    client.switch(line, false)?;
+    expect(!is_joined()?, "line A's group is still joined after Unsubscribe");
+    std::thread::sleep(SETTLE);
+    let (packets, next) = (line_packets(&client.status()?, line)?, consumer.next());
+    let until = std::time::Instant::now() + off;
+    while std::time::Instant::now() < until && !signal::is_stopping() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    expect(line_packets(&client.status()?, line)? == packets, "line A took packets while it was off");
+    toggle.messages_while_off = consumer.next() - next;
+    let mut expect = |is_right: bool, fault: &str| {
+        if !is_right {
+            toggle.faults.push(fault.to_owned());
+        }
+    };
+    expect(consumer.next() > next || sender.is_done(), "the stream did not go on from line B while A was off");
+    client.switch(line, true)?;
+    expect(is_joined()?, "line A's group is not joined after Subscribe");
+    std::thread::sleep(SETTLE);
+    expect(
+        line_packets(&client.status()?, line)? > packets || sender.is_done(),
+        "line A took no packets after Subscribe",
+    );
+    sender.lossless[1].store(false, Relaxed);
+    Ok(toggle)
+}
+
+fn line_packets(status: &GetStatusResponse, line: &LineAddress) -> Result<u64> {
+    let channel = status.channels.iter().find(|channel| channel.name == line.channel);
+    let lines = &channel.with_context(|| format!("GetStatus has no channel {}", line.channel))?.lines;
+    let found = lines.iter().find(|l| l.group.as_ref().is_some_and(|group| group.line == line.name));
+    Ok(found.with_context(|| format!("GetStatus has no line {}", line.name))?.packets)
+}
