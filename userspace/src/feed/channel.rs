@@ -56,7 +56,7 @@ pub struct ChannelSettings {
     pub stale_ns: u64,
     /// Packets that the hold buffer has room for (4 KiB each).
     pub hold_packets: usize,
-    /// Orders that the store has room for (about 33 bytes each).
+    /// Orders that the store has room for (48 bytes each).
     pub max_orders: usize,
     /// Where the first session begins.
     pub start: StartAt,

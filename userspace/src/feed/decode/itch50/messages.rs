@@ -43,6 +43,17 @@ pub enum ParseError {
     Short(u8),
 }
 
+/// A message type.
+pub trait Message: Sized {
+    /// Type byte.
+    const TYPE: u8;
+    /// Length in bytes, header included.
+    const LENGTH: usize;
+
+    /// Decodes a message that has this type byte; `None` if it is too short.
+    fn read(message: &[u8]) -> Option<(Header, Self)>;
+}
+
 /// A symbol, left-justified and space-padded.
 pub type Stock = [u8; 8];
 
@@ -94,15 +105,15 @@ macro_rules! messages {
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub struct $name { $($(#[$field_doc])* pub $field: $kind,)+ }
 
-            impl $name {
-                /// Type byte.
-                pub const TYPE: u8 = $type;
-                /// Length in bytes, header included.
-                pub const LENGTH: usize = $length;
+            impl Message for $name {
+                const TYPE: u8 = $type;
+                const LENGTH: usize = $length;
 
-                #[inline]
-                fn read(message: &[u8; $length]) -> Self {
-                    Self { $($field: <$kind as Field>::read(message, $offset),)+ }
+                #[inline(always)]
+                fn read(message: &[u8]) -> Option<(Header, Self)> {
+                    let message: &[u8; $length] = message.first_chunk()?;
+                    let header = Header::read(message.first_chunk().expect("no message is shorter than the header"));
+                    Some((header, Self { $($field: <$kind as Field>::read(message, $offset),)+ }))
                 }
             }
         )+
@@ -114,20 +125,19 @@ macro_rules! messages {
         /// Every message type: type byte and length.
         pub const TYPES: &[(u8, usize)] = &[$(($type, $length),)+];
 
-        /// Decodes one message.
+        /// Decodes one message of any type.
         ///
         /// # Errors
         /// [`ParseError`].
         #[inline]
         pub fn parse(message: &[u8]) -> Result<(Header, Body), ParseError> {
-            let Some(kind) = message.first() else { return Err(ParseError::Empty) };
-            match kind {
-                $($type => {
-                    let message: &[u8; $length] = message.first_chunk().ok_or(ParseError::Short($type))?;
-                    let header = message.first_chunk().expect("no message is shorter than the header");
-                    Ok((Header::read(header), Body::$name($name::read(message))))
-                })+
-                unknown => Err(ParseError::UnknownType(*unknown)),
+            match message.first() {
+                $(Some(&$type) => match $name::read(message) {
+                    Some((header, body)) => Ok((header, Body::$name(body))),
+                    None => Err(ParseError::Short($type)),
+                },)+
+                Some(unknown) => Err(ParseError::UnknownType(*unknown)),
+                None => Err(ParseError::Empty),
             }
         }
     };

@@ -8,6 +8,7 @@ use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError};
 use serde_json::Value;
 
+use super::messages::Body;
 use super::*;
 use crate::config::plan::{DecoderKind, StartAt, TransportKind};
 use crate::feed::{Block, BlockSink, Channel, ChannelIndex, ChannelSettings, LineRole, Session};
