@@ -6,15 +6,17 @@
 #![forbid(unsafe_code)]
 
 mod book;
+mod layout;
 pub mod messages;
 mod status;
+mod symbols;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::c_char;
 
-use dbn::record::{MboMsg, RecordHeader, SymbolMappingMsg};
-use dbn::{FlagSet, SType, UNDEF_PRICE, rtype};
+use dbn::record::{MboMsg, RecordHeader};
+use dbn::{FlagSet, UNDEF_PRICE, rtype};
 
 use super::Records;
 use crate::feed::midnights::Midnights;
@@ -22,7 +24,7 @@ use crate::feed::orders::OrderStore;
 use crate::metrics::ChannelCounts;
 use messages::{
     AddOrder, AddOrderAttributed, CrossTrade, Header, Imbalance, Message, OrderCancel, OrderDelete, OrderExecuted,
-    OrderExecutedWithPrice, OrderReplace, ParseError, RegSho, Stock, StockDirectory, Trade, TradingAction,
+    OrderExecutedWithPrice, OrderReplace, ParseError, RegSho, StockDirectory, Trade, TradingAction,
 };
 
 /// Wire prices have 4 decimals, DBN prices 9.
@@ -239,34 +241,6 @@ impl Itch50 {
         }
     }
 
-    /// Maps the locate to its symbol if this session has not yet.
-    #[inline]
-    fn map(&mut self, event: &Event, stock: &Stock, records: &mut Records) {
-        if self.instruments[usize::from(event.locate)] & MAPPED == 0 {
-            self.push_mapping(event, stock, records);
-        }
-    }
-
-    #[cold]
-    fn push_mapping(&mut self, event: &Event, stock: &Stock, records: &mut Records) {
-        let mut mapping = SymbolMappingMsg {
-            hd: event.header::<SymbolMappingMsg>(rtype::SYMBOL_MAPPING, self.publisher_id),
-            stype_in: SType::RawSymbol as u8,
-            stype_out: SType::InstrumentId as u8,
-            ..SymbolMappingMsg::default()
-        };
-        copy_symbol(&mut mapping.stype_in_symbol, stock);
-        let mut digits = [0; 5];
-        copy_symbol(&mut mapping.stype_out_symbol, decimal(event.locate, &mut digits));
-        records.push(&mapping);
-        let flags = &mut self.instruments[usize::from(event.locate)];
-        if *flags & MAPPED_BEFORE != 0 {
-            *flags &= !MAPPED_BEFORE;
-            records.push_mbo(&MboMsg { action: b'R' as c_char, ..event.mbo(self.publisher_id) });
-        }
-        *flags |= MAPPED;
-    }
-
     /// See [`super::Decoder::lost`].
     pub fn lost(&mut self) {
         self.channel_flags = dbn::flags::MAYBE_BAD_BOOK;
@@ -303,26 +277,5 @@ impl Itch50 {
     #[cold]
     fn suspect(&mut self, locate: u16) {
         self.instruments[usize::from(locate)] |= SUSPECT;
-    }
-}
-
-/// Copies a space-padded text without its padding; the rest stays NUL.
-fn copy_symbol<const N: usize>(into: &mut [c_char; N], text: &[u8]) {
-    let text = text.trim_ascii_end();
-    for (to, from) in into[..N - 1].iter_mut().zip(text) {
-        *to = *from as c_char;
-    }
-}
-
-/// A number as text, without allocation.
-fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
     }
 }
