@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Live orders, one table column each.
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000,5000000")]
     live: Vec<usize>,
+    /// Only these cases, by their keys in the JSON report (for a profiler).
+    #[arg(long, value_delimiter = ',', value_parser = Case::from_key)]
+    case: Vec<Case>,
     /// Seed of the generated day.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -64,13 +67,18 @@ impl Case {
         Self::WholeOnePacket,
     ];
 
+    fn from_key(key: &str) -> Result<Self, String> {
+        let keys = Self::ALL.map(Self::key).join(", ");
+        Self::ALL.into_iter().find(|case| case.key() == key).ok_or(format!("must be one of {keys}"))
+    }
+
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::TouchEveryByte => "touch every byte (baseline)",
-            Self::Framing => "MoldUDP64 framing only",
-            Self::DecodeOnly => "framing + ITCH decode",
-            Self::Itch5 => "crate itch5: decode, all fields",
-            Self::Itchy => "crate itchy: decode",
+            Self::Framing => "MoldUDP64 framing only: validate, then walk",
+            Self::DecodeOnly => "ITCH decode only, all fields",
+            Self::Itch5 => "crate itch5: decode only, all fields",
+            Self::Itchy => "crate itchy: decode only",
             Self::StoreCold => "bare order store, one at a time",
             Self::StorePrefetched => "bare order store, prefetched in batches",
             Self::Whole => "whole channel: arbitrate, decode, orders, DBN",
@@ -208,13 +216,18 @@ fn measure(arguments: &Arguments, live: usize) -> anyhow::Result<Column> {
     for round in 0..=arguments.rounds {
         let chunk = Chunk::generate(&mut stream, arguments.messages);
         for (case, ns) in Case::ALL.into_iter().zip(&mut ns) {
+            if !arguments.case.is_empty() && !arguments.case.contains(&case) {
+                continue;
+            }
             let figure = subjects.time(case, &chunk);
             // Round 0 warms up.
             if round > 0 {
                 ns.push(figure);
             }
         }
-        subjects.check(chunk.live_after)?;
+        if arguments.case.is_empty() {
+            subjects.check(chunk.live_after)?;
+        }
     }
     Ok(Column { live, ns })
 }

@@ -3,6 +3,8 @@
 
 pub mod itch50;
 
+use dbn::record::{MboMsg, RecordHeader};
+
 use super::midnights::Midnights;
 use crate::config::plan::DecoderKind;
 use crate::metrics::ChannelCounts;
@@ -46,6 +48,33 @@ impl Records {
         let bytes = &record.as_ref()[..size_of::<R>()];
         self.bytes[self.len..self.len + size_of::<R>()].copy_from_slice(bytes);
         self.len += size_of::<R>();
+        self.count += 1;
+    }
+
+    /// Appends a market-by-order record: the same bytes as [`Self::push`], for the record that nearly all messages yield.
+    ///
+    /// Written field by field. A copy of the struct would read back, as one word, bytes that were written one by one just
+    /// before, which the processor cannot forward from its store buffer: it costs more than all the rest of decoding.
+    #[inline(always)]
+    pub fn push_mbo(&mut self, record: &MboMsg) {
+        const LENGTH: usize = size_of::<MboMsg>();
+        let out: &mut [u8; LENGTH] =
+            self.bytes[self.len..].first_chunk_mut().expect("room for all of a message's records");
+        let head = &record.hd;
+        let words = [(LENGTH / RecordHeader::LENGTH_MULTIPLIER) as u8, head.rtype].map(u64::from);
+        let head_word =
+            words[0] | words[1] << 8 | u64::from(head.publisher_id) << 16 | u64::from(head.instrument_id) << 32;
+        let marks = [record.flags.raw(), record.channel_id, record.action as u8, record.side as u8].map(u64::from);
+        let marks = marks[0] | marks[1] << 8 | marks[2] << 16 | marks[3] << 24;
+        let mut put = |at: usize, word: u64| out[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        put(0, head_word);
+        put(8, head.ts_event);
+        put(16, record.order_id);
+        put(24, record.price as u64);
+        put(32, u64::from(record.size) | marks << 32);
+        put(40, record.ts_recv);
+        put(48, u64::from(record.ts_in_delta as u32) | u64::from(record.sequence) << 32);
+        self.len += LENGTH;
         self.count += 1;
     }
 
@@ -115,5 +144,34 @@ impl Decoder {
         match self {
             Self::Itch50(itch) => itch.add_counts(counts),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbn::{FlagSet, rtype};
+
+    #[test]
+    fn a_record_written_by_fields_is_the_record() {
+        let record = MboMsg {
+            hd: RecordHeader::new::<MboMsg>(rtype::MBO, 0x0102, 0x0304_0506, 0x0708_090A_0B0C_0D0E),
+            order_id: 0xF1F2_F3F4_F5F6_F7F8,
+            price: -0x0102_0304_0506_0708,
+            size: 0xE1E2_E3E4,
+            flags: FlagSet::new(0xA4),
+            channel_id: 0xC5,
+            action: -3,
+            side: 0x42,
+            ts_recv: 0x1112_1314_1516_1718,
+            ts_in_delta: -0x0102_0304,
+            sequence: 0xD1D2_D3D4,
+        };
+        let (mut by_fields, mut whole) = (Records::new(), Records::new());
+        for _ in 0..3 {
+            by_fields.push_mbo(&record);
+            whole.push(&record);
+        }
+        assert_eq!((by_fields.bytes(), by_fields.count()), (whole.bytes(), whole.count()));
     }
 }

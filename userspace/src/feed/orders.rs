@@ -5,32 +5,21 @@
 //! next ones. How many it passed on is counted within it, so that a search stops at the first bucket that passed none
 //! on, and removing an order needs no moving of others.
 //!
-//! The store is allocated and written once at start, at half load, and never grows.
+//! The store is allocated and written once at start and never grows.
 #![forbid(unsafe_code)]
 
+mod bucket;
+
 use super::prefetch;
+pub use bucket::MAX_SHARES;
+use bucket::{BUCKET_ORDERS, Bucket, MANY_PASSED};
 
-/// Orders in one bucket: 64 bytes.
-const BUCKET_ORDERS: usize = 4;
+/// Places for each order of the capacity. With three, one order in a hundred is not in its own bucket when the store is
+/// full; with two it is one in twenty, and each of them costs a cache miss that nobody asked for ahead.
+const PLACES_PER_ORDER: usize = 3;
 
-/// Buckets that a search looks at, at most. At half load a longer run does not occur with exchange-assigned references.
+/// Buckets that a search looks at, at most. At this load a longer run does not occur with exchange-assigned references.
 const PROBE_LIMIT: usize = 32;
-
-/// Top bit of a share count: the order's side.
-const SELL: u32 = 1 << 31;
-
-/// Next bit of a share count: one bit of the bucket's count of orders that were passed on.
-const PASSED: u32 = 1 << 30;
-
-/// The share count proper.
-const SHARES: u32 = PASSED - 1;
-
-/// Most shares of one order that can be kept; a venue's largest order is far below it.
-pub const MAX_SHARES: u32 = SHARES;
-
-/// Largest count of passed orders that four bits hold. A bucket that reaches it keeps it: searches then go on for
-/// nothing, but none stops too early.
-const MANY_PASSED: u32 = 15;
 
 /// Side of a resting order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,69 +65,6 @@ pub enum Insert {
     Full,
 }
 
-/// Four orders in one cache line; a place without shares is empty.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(64))]
-struct Bucket {
-    references: [u64; BUCKET_ORDERS],
-    /// Side, one bit of the count of passed orders, shares.
-    shares: [u32; BUCKET_ORDERS],
-    prices: [u32; BUCKET_ORDERS],
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64);
-
-impl Bucket {
-    /// The place of a live order. Compares all four without a branch: which one it is, is random.
-    #[inline]
-    fn position(&self, reference: u64) -> Option<usize> {
-        let mut matches = 0u32;
-        for i in 0..BUCKET_ORDERS {
-            matches |= u32::from((self.references[i] == reference) & (self.shares[i] & SHARES != 0)) << i;
-        }
-        (matches != 0).then(|| matches.trailing_zeros() as usize)
-    }
-
-    #[inline]
-    fn first_free(&self) -> Option<usize> {
-        let mut free = 0u32;
-        for i in 0..BUCKET_ORDERS {
-            free |= u32::from(self.shares[i] & SHARES == 0) << i;
-        }
-        (free != 0).then(|| free.trailing_zeros() as usize)
-    }
-
-    /// Orders that live behind this bucket because it was full when they came.
-    #[inline]
-    fn passed(&self) -> u32 {
-        let mut passed = 0;
-        for i in 0..BUCKET_ORDERS {
-            passed |= (self.shares[i] & PASSED) >> (30 - i);
-        }
-        passed
-    }
-
-    fn set_passed(&mut self, passed: u32) {
-        for i in 0..BUCKET_ORDERS {
-            self.shares[i] = (self.shares[i] & !PASSED) | ((passed >> i & 1) << 30);
-        }
-    }
-
-    #[inline]
-    fn order(&self, place: usize) -> Order {
-        let side = if self.shares[place] & SELL == 0 { Side::Bid } else { Side::Ask };
-        Order { side, price: self.prices[place], shares: self.shares[place] & SHARES }
-    }
-
-    #[inline]
-    fn put(&mut self, place: usize, reference: u64, order: Order) {
-        let side = if order.side == Side::Ask { SELL } else { 0 };
-        self.references[place] = reference;
-        self.shares[place] = self.shares[place] & PASSED | side | order.shares.min(MAX_SHARES);
-        self.prices[place] = order.price;
-    }
-}
-
 /// Where a live order is.
 #[derive(Clone, Copy)]
 struct Found {
@@ -159,8 +85,7 @@ impl OrderStore {
     /// A store for `capacity` orders.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        // Half load: with it only a few orders in a hundred are not in their own bucket.
-        let bucket_count = capacity.div_ceil(BUCKET_ORDERS / 2).max(1);
+        let bucket_count = capacity.saturating_mul(PLACES_PER_ORDER).div_ceil(BUCKET_ORDERS).max(1);
         let mut buckets = Vec::with_capacity(bucket_count);
         prefetch::advise_huge_pages(buckets.spare_capacity_mut());
         // Writes every page, so that none is faulted in later.
@@ -188,7 +113,7 @@ impl OrderStore {
         prefetch::line(&self.buckets[self.home(reference)]);
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, reference: u64) -> Option<Found> {
         let home = self.home(reference);
         let bucket = &self.buckets[home];
@@ -279,7 +204,7 @@ impl OrderStore {
     /// Empties a place. Nothing else moves.
     #[inline]
     fn vacate(&mut self, found: Found) {
-        self.buckets[found.bucket].shares[found.place] &= PASSED;
+        self.buckets[found.bucket].empty(found.place);
         self.len -= 1;
         if found.bucket != found.home {
             self.for_each_passed(
@@ -302,8 +227,7 @@ impl OrderStore {
         if removed == order.shares {
             self.vacate(found);
         } else {
-            // Less than the share count, so the bits above it stay.
-            bucket.shares[found.place] -= removed;
+            bucket.reduce(found.place, removed);
         }
         Some(Reduction { side: order.side, price: order.price, removed, excess: shares > removed })
     }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::ops::{ControlFlow, Range};
 
 use feedhandler::config::plan::TransportKind;
-use feedhandler::feed::decode::itch50::messages::{self, Body};
+use feedhandler::feed::decode::itch50::messages::{self, Body, Message};
 use feedhandler::feed::orders::{Order, OrderStore, Side};
 use feedhandler::feed::transport::{self, PacketHeader};
 use feedhandler::feed::{Block, BlockSink, Channel, ChannelIndex, LineRole, Session};
@@ -88,13 +88,13 @@ impl Chunk {
         }
     }
 
+    /// Like the other decoders: the bytes are split once, as a file's would be.
     pub fn decode(&self) {
-        for payload in self.payloads() {
-            let header = PacketHeader::parse(TransportKind::MoldUdp64, payload).expect("as generated");
-            black_box(transport::check_blocks(TransportKind::MoldUdp64, payload, header.count)).expect("as generated");
-            for message in transport::blocks(TransportKind::MoldUdp64, payload, header.count) {
-                black_box(&messages::parse(message)).as_ref().expect("as generated");
-            }
+        let mut rest = &self.file[..];
+        while let Some((length, tail)) = rest.split_first_chunk::<2>() {
+            let (message, tail) = tail.split_at(usize::from(u16::from_be_bytes(*length)));
+            decode_one(message);
+            rest = tail;
         }
     }
 
@@ -151,6 +151,25 @@ impl Chunk {
             channel.deliver(|slot| &self.bytes[packets[usize::from(slot)].clone()], 0, sink);
         }
     }
+}
+
+/// Decodes all fields of a message, dispatching as the channel's decoder does.
+#[inline(always)]
+fn decode_one(message: &[u8]) {
+    macro_rules! by_type {
+        ($($kind:ident)+) => {
+            match message[0] {
+                $(messages::$kind::TYPE => {
+                    let message = messages::$kind::read(message).expect("as generated");
+                    black_box(&message);
+                })+
+                _ => {
+                    black_box(messages::parse(message)).expect("as generated");
+                }
+            }
+        };
+    }
+    by_type! { AddOrder OrderDelete OrderReplace OrderExecuted AddOrderAttributed OrderCancel Trade }
 }
 
 fn access(message: &[u8]) -> Option<Access> {

@@ -26,6 +26,9 @@ pub(super) fn print(arguments: &Arguments, columns: &[Column]) {
     let header = columns.iter().map(|column| format!("{} live orders", column.live));
     table.set_header(std::iter::once("CPU ns per message: median (least)".to_owned()).chain(header));
     for (index, case) in Case::ALL.into_iter().enumerate() {
+        if columns.iter().any(|column| column.ns[index].is_empty()) {
+            continue;
+        }
         let figures = columns.iter().map(|column| &column.ns[index]);
         let cells = figures.map(|figures| format!("{:.1} ({:.1})", median(figures), least(figures)));
         table.add_row(std::iter::once(case.label().to_owned()).chain(cells));
@@ -42,7 +45,7 @@ pub(super) fn print(arguments: &Arguments, columns: &[Column]) {
 
 pub(super) fn write(arguments: &Arguments, columns: &[Column], path: &Path) -> anyhow::Result<()> {
     let figures = |column: &Column| -> Map<String, Value> {
-        let cases = Case::ALL.into_iter().zip(&column.ns);
+        let cases = Case::ALL.into_iter().zip(&column.ns).filter(|(_, ns)| !ns.is_empty());
         cases.map(|(case, ns)| (case.key().to_owned(), json!({ "median": median(ns), "rounds": ns }))).collect()
     };
     let report = json!({

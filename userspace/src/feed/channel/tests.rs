@@ -5,8 +5,9 @@ mod edge_cases;
 mod oracle;
 
 use super::*;
+use crate::config::plan::{DecoderKind, StartAt};
 use crate::feed::transport::moldudp64;
-use crate::feed::{Block, BlockSink};
+use crate::feed::{Block, BlockSink, Midnights};
 use LineRole::{A, B, Recovery};
 
 const SESSION: Session = *b"SESSION001";

@@ -6,21 +6,26 @@
 #![forbid(unsafe_code)]
 
 mod book;
+mod layout;
 pub mod messages;
 mod status;
+mod symbols;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::c_char;
 
-use dbn::record::{MboMsg, RecordHeader, SymbolMappingMsg};
-use dbn::{FlagSet, SType, UNDEF_PRICE, rtype};
+use dbn::record::{MboMsg, RecordHeader};
+use dbn::{FlagSet, UNDEF_PRICE, rtype};
 
 use super::Records;
 use crate::feed::midnights::Midnights;
 use crate::feed::orders::OrderStore;
 use crate::metrics::ChannelCounts;
-use messages::{Body, Header, ParseError, Stock};
+use messages::{
+    AddOrder, AddOrderAttributed, CrossTrade, Header, Imbalance, Message, OrderCancel, OrderDelete, OrderExecuted,
+    OrderExecutedWithPrice, OrderReplace, ParseError, RegSho, StockDirectory, Trade, TradingAction,
+};
 
 /// Wire prices have 4 decimals, DBN prices 9.
 const PRICE_SCALE: i64 = 100_000;
@@ -74,7 +79,7 @@ struct Event {
 
 impl Event {
     /// A market-by-order record without its order.
-    #[inline]
+    #[inline(always)]
     fn mbo(&self, publisher_id: u16) -> MboMsg {
         MboMsg {
             hd: self.header::<MboMsg>(rtype::MBO, publisher_id),
@@ -142,20 +147,86 @@ impl Itch50 {
     }
 
     /// Appends the records of one message.
+    ///
+    /// One match on the type byte and no enum in between: which type comes next cannot be predicted, so it must be asked
+    /// only once.
     #[inline]
     pub fn decode(&mut self, message: &[u8], sequence: u64, ts_recv: u64, records: &mut Records) {
-        match messages::parse(message) {
-            Ok((header, body)) => {
-                let event = self.event(&header, sequence, ts_recv);
-                self.apply(&event, &body, records);
+        let Some(kind) = message.first() else { return };
+        let at = (sequence, ts_recv);
+        let complete = match *kind {
+            AddOrder::TYPE => self.with(message, at, |itch, event, m: AddOrder| {
+                itch.add(event, m.reference, m.side, m.shares, &m.stock, m.price, records);
+            }),
+            AddOrderAttributed::TYPE => self.with(message, at, |itch, event, m: AddOrderAttributed| {
+                itch.add(event, m.reference, m.side, m.shares, &m.stock, m.price, records);
+            }),
+            OrderDelete::TYPE => {
+                self.with(message, at, |itch, event, m: OrderDelete| itch.delete(event, m.reference, records))
             }
-            Err(ParseError::Empty) => {}
-            Err(ParseError::Short(_)) => self.counts.decode_errors += 1,
-            Err(ParseError::UnknownType(_)) => self.counts.unknown_types += 1,
+            OrderReplace::TYPE => {
+                self.with(message, at, |itch, event, m: OrderReplace| itch.replace(event, &m, records))
+            }
+            OrderExecuted::TYPE => self.with(message, at, |itch, event, m: OrderExecuted| {
+                itch.execute(event, m.reference, m.shares, None, records);
+            }),
+            OrderCancel::TYPE => {
+                self.with(message, at, |itch, event, m: OrderCancel| itch.cancel(event, m.reference, m.shares, records))
+            }
+            _ => self.decode_rare(*kind, message, at, records),
+        };
+        self.counts.decode_errors += u64::from(!complete);
+    }
+
+    /// The types that make up a few messages in a hundred.
+    #[inline(never)]
+    fn decode_rare(&mut self, kind: u8, message: &[u8], at: (u64, u64), records: &mut Records) -> bool {
+        match kind {
+            OrderExecutedWithPrice::TYPE => self.with(message, at, |itch, event, m: OrderExecutedWithPrice| {
+                itch.execute(event, m.reference, m.shares, Some((m.price, m.printable == b'Y')), records);
+            }),
+            Trade::TYPE => self.with(message, at, |itch, event, m: Trade| {
+                itch.trade(event, u64::from(m.shares), &m.stock, m.price, records);
+            }),
+            CrossTrade::TYPE => self.with(message, at, |itch, event, m: CrossTrade| {
+                if m.shares > 0 {
+                    itch.trade(event, m.shares, &m.stock, m.price, records);
+                }
+            }),
+            StockDirectory::TYPE => {
+                self.with(message, at, |itch, event, m: StockDirectory| itch.directory(event, &m, records))
+            }
+            TradingAction::TYPE => {
+                self.with(message, at, |itch, event, m: TradingAction| itch.trading_action(event, &m, records))
+            }
+            RegSho::TYPE => self.with(message, at, |itch, event, m: RegSho| itch.reg_sho(event, &m, records)),
+            Imbalance::TYPE => self.with(message, at, |itch, event, m: Imbalance| itch.imbalance(event, &m, records)),
+            // No record in this stream: DBN has none, or only consumers of the day's state want them.
+            _ => match messages::parse(message) {
+                Err(ParseError::UnknownType(_)) => {
+                    self.counts.unknown_types += 1;
+                    true
+                }
+                parsed => parsed.is_ok(),
+            },
         }
     }
 
-    #[inline]
+    /// Reads a message and gives it, with what its records have in common, to `apply`; false if it is too short.
+    #[inline(always)]
+    fn with<M: Message>(
+        &mut self,
+        message: &[u8],
+        (sequence, ts_recv): (u64, u64),
+        apply: impl FnOnce(&mut Self, &Event, M),
+    ) -> bool {
+        let Some((header, body)) = M::read(message) else { return false };
+        let event = self.event(&header, sequence, ts_recv);
+        apply(self, &event, body);
+        true
+    }
+
+    #[inline(always)]
     fn event(&mut self, header: &Header, sequence: u64, ts_recv: u64) -> Event {
         if ts_recv < self.day.0 || ts_recv >= self.day.1 {
             self.day = self.midnights.around(ts_recv);
@@ -168,70 +239,6 @@ impl Itch50 {
             sequence: sequence as u32,
             flags: self.channel_flags | if suspect { dbn::flags::MAYBE_BAD_BOOK } else { 0 },
         }
-    }
-
-    #[inline]
-    fn apply(&mut self, event: &Event, body: &Body, records: &mut Records) {
-        match body {
-            Body::AddOrder(m) => self.add(event, m.reference, m.side, m.shares, &m.stock, m.price, records),
-            Body::AddOrderAttributed(m) => self.add(event, m.reference, m.side, m.shares, &m.stock, m.price, records),
-            Body::OrderExecuted(m) => self.execute(event, m.reference, m.shares, None, records),
-            Body::OrderExecutedWithPrice(m) => {
-                self.execute(event, m.reference, m.shares, Some((m.price, m.printable == b'Y')), records);
-            }
-            Body::OrderCancel(m) => self.cancel(event, m.reference, m.shares, records),
-            Body::OrderDelete(m) => self.delete(event, m.reference, records),
-            Body::OrderReplace(m) => self.replace(event, m, records),
-            Body::Trade(m) => self.trade(event, u64::from(m.shares), &m.stock, m.price, records),
-            Body::CrossTrade(m) => {
-                if m.shares > 0 {
-                    self.trade(event, m.shares, &m.stock, m.price, records);
-                }
-            }
-            Body::StockDirectory(m) => self.directory(event, m, records),
-            Body::TradingAction(m) => self.trading_action(event, m, records),
-            Body::RegSho(m) => self.reg_sho(event, m, records),
-            Body::Imbalance(m) => self.imbalance(event, m, records),
-            // No record in this stream: DBN has none, or only consumers of the day's state want them.
-            Body::SystemEvent(_)
-            | Body::ParticipantPosition(_)
-            | Body::MwcbLevels(_)
-            | Body::MwcbStatus(_)
-            | Body::IpoQuoting(_)
-            | Body::AuctionCollar(_)
-            | Body::OperationalHalt(_)
-            | Body::BrokenTrade(_)
-            | Body::RetailInterest(_)
-            | Body::DirectListing(_) => {}
-        }
-    }
-
-    /// Maps the locate to its symbol if this session has not yet.
-    #[inline]
-    fn map(&mut self, event: &Event, stock: &Stock, records: &mut Records) {
-        if self.instruments[usize::from(event.locate)] & MAPPED == 0 {
-            self.push_mapping(event, stock, records);
-        }
-    }
-
-    #[cold]
-    fn push_mapping(&mut self, event: &Event, stock: &Stock, records: &mut Records) {
-        let mut mapping = SymbolMappingMsg {
-            hd: event.header::<SymbolMappingMsg>(rtype::SYMBOL_MAPPING, self.publisher_id),
-            stype_in: SType::RawSymbol as u8,
-            stype_out: SType::InstrumentId as u8,
-            ..SymbolMappingMsg::default()
-        };
-        copy_symbol(&mut mapping.stype_in_symbol, stock);
-        let mut digits = [0; 5];
-        copy_symbol(&mut mapping.stype_out_symbol, decimal(event.locate, &mut digits));
-        records.push(&mapping);
-        let flags = &mut self.instruments[usize::from(event.locate)];
-        if *flags & MAPPED_BEFORE != 0 {
-            *flags &= !MAPPED_BEFORE;
-            records.push(&MboMsg { action: b'R' as c_char, ..event.mbo(self.publisher_id) });
-        }
-        *flags |= MAPPED;
     }
 
     /// See [`super::Decoder::lost`].
@@ -270,26 +277,5 @@ impl Itch50 {
     #[cold]
     fn suspect(&mut self, locate: u16) {
         self.instruments[usize::from(locate)] |= SUSPECT;
-    }
-}
-
-/// Copies a space-padded text without its padding; the rest stays NUL.
-fn copy_symbol<const N: usize>(into: &mut [c_char; N], text: &[u8]) {
-    let text = text.trim_ascii_end();
-    for (to, from) in into[..N - 1].iter_mut().zip(text) {
-        *to = *from as c_char;
-    }
-}
-
-/// A number as text, without allocation.
-fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
     }
 }

@@ -47,9 +47,9 @@ struct Change {
 }
 
 impl Itch50 {
-    #[inline]
+    #[inline(always)]
     fn push(&self, event: &Event, change: Change, records: &mut Records) {
-        records.push(&MboMsg {
+        records.push_mbo(&MboMsg {
             order_id: change.order_id,
             price: price(change.wire_price),
             size: change.size,
@@ -90,16 +90,14 @@ impl Itch50 {
         wire_price: u32,
         records: &mut Records,
     ) {
-        let side = match side {
-            b'B' => Side::Bid,
-            b'S' => Side::Ask,
-            _ => {
-                // Without a side it is not an order, and guessing one would make a wrong book.
-                self.counts.decode_errors += 1;
-                self.suspect(event.locate);
-                return;
-            }
-        };
+        if !matches!(side, b'B' | b'S') {
+            // Without a side it is not an order, and guessing one would make a wrong book.
+            self.counts.decode_errors += 1;
+            self.suspect(event.locate);
+            return;
+        }
+        // Not a match with three arms: which side it is, is random, and a select cannot be mispredicted.
+        let side = if side == b'B' { Side::Bid } else { Side::Ask };
         self.map(event, stock, records);
         self.store(event, reference, Order { side, price: wire_price, shares });
         let side = side_char(side);

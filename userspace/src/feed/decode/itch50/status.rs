@@ -7,7 +7,8 @@ use dbn::record::{ImbalanceMsg, InstrumentDefMsg, StatusMsg};
 use dbn::{InstrumentClass, SecurityUpdateAction, rtype};
 
 use super::messages::{Imbalance, RegSho, StockDirectory, TradingAction};
-use super::{Event, Itch50, copy_symbol, price};
+use super::symbols::copy_symbol;
+use super::{Event, Itch50, price};
 use crate::feed::decode::Records;
 
 // `dbn::StatusAction`.

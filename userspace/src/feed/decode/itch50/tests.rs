@@ -4,8 +4,9 @@
 mod golden;
 mod mapping;
 
-use dbn::Record;
 use dbn::decode::{DecodeRecordRef, dbn::RecordDecoder};
+use dbn::record::SymbolMappingMsg;
+use dbn::{Record, SType};
 
 use super::*;
 

@@ -24,7 +24,7 @@ fn the_first_record_of_an_instrument_follows_its_mapping() {
     assert_eq!(rig.decode(&add(1, b'B', 100, 500)), "TEST=7, AB#1 100@500 80");
     assert_eq!(rig.decode(&add(2, b'S', 50, 600)), "AA#2 50@600 80");
     let attributed = [&add(3, b'S', 10, 700)[..], b"MPID"].concat();
-    let attributed = [&[b'F'], &attributed[1..]].concat();
+    let attributed = [&b"F"[..], &attributed[1..]].concat();
     assert_eq!(rig.decode(&attributed), "AA#3 10@700 80");
     assert_eq!(rig.counts().orders_live, 3);
 }

@@ -1,0 +1,194 @@
+//! The first stage: a datagram is validated, arbitrated, and queued, held or dropped.
+#![forbid(unsafe_code)]
+
+use super::deliver::{Delivery, Packet, Source};
+use super::{ADMIT_LIMIT, Channel, LineRole};
+use crate::feed::arbiter::Verdict;
+use crate::feed::hold::{Held, Insert};
+use crate::feed::transport::{self, PacketHeader, PacketKind};
+use crate::metrics::DropReason;
+
+impl Channel {
+    /// Takes one datagram: validates it, arbitrates, and queues what it makes deliverable.
+    ///
+    /// `slot` is how [`Channel::deliver`] will ask for this payload again; `received_ns` is CLOCK_MONOTONIC. The payload
+    /// of a packet that is ahead of a gap is copied.
+    ///
+    /// # Errors
+    /// Why the packet was dropped; it is counted already. [`DropReason::Duplicate`] is the slower line's normal fate.
+    ///
+    /// # Panics
+    /// After [`ADMIT_LIMIT`] calls without a [`Channel::deliver`].
+    pub fn admit(&mut self, slot: u16, role: LineRole, payload: &[u8], received_ns: u64) -> Result<(), DropReason> {
+        assert!(self.admitted < ADMIT_LIMIT, "deliver() must be called at least every {ADMIT_LIMIT} packets");
+        self.admitted += 1;
+        let line = &mut self.lines[role as usize];
+        line.counts.packets += 1;
+        line.counts.bytes += payload.len() as u64;
+        line.counts.last_seen_ns = line.counts.last_seen_ns.max(received_ns);
+        let result = self.arbitrate(slot, role, payload, received_ns);
+        if let Err(reason) = result {
+            let line = &mut self.lines[role as usize];
+            line.drops.add(reason);
+            use DropReason::{BadSequence, TruncatedBlocks, TruncatedHeader};
+            if matches!(reason, TruncatedHeader | TruncatedBlocks | BadSequence) {
+                line.counts.malformed += 1;
+            }
+        }
+        result
+    }
+
+    #[inline]
+    fn arbitrate(&mut self, slot: u16, role: LineRole, payload: &[u8], received_ns: u64) -> Result<(), DropReason> {
+        let header = PacketHeader::parse(self.transport, payload)?;
+        let mut verdict = self.arbiter.classify(&header, role);
+        match verdict {
+            Verdict::OldSession => return Err(DropReason::OldSession),
+            Verdict::Duplicate => {
+                self.note_seen(role, received_ns);
+                return self.drop_duplicate(role, &header);
+            }
+            _ => {}
+        }
+        // The whole packet is checked before anything of it has an effect.
+        let trailing = transport::check_blocks(self.transport, payload, header.count)?;
+        self.lines[role as usize].counts.trailing += u64::from(trailing > 0);
+        if verdict == Verdict::NewSession {
+            self.change_session(&header);
+            verdict = self.arbiter.classify(&header, role);
+        }
+        self.note_seen(role, received_ns);
+        match verdict {
+            Verdict::Deliver { .. } => {
+                let source = Source::Slot(slot);
+                self.queue_packet(source, role, header.sequence, header.end(), received_ns);
+                self.drain();
+            }
+            Verdict::Hold => {
+                self.hold_packet(role, &header, payload, received_ns)?;
+            }
+            Verdict::Alive => {
+                self.lines[role as usize].counts.heartbeats += 1;
+                let ends = header.kind == PacketKind::EndOfSession;
+                self.arbiter.next_is(header.sequence, ends, received_ns);
+            }
+            Verdict::Duplicate | Verdict::OldSession | Verdict::NewSession => {
+                // A later session begins at 1, so nothing of its first packet can be a duplicate.
+                unreachable!("decided above")
+            }
+        }
+        self.arbiter.settle(self.hold.nearest(), received_ns);
+        self.tell_end();
+        Ok(())
+    }
+
+    fn note_seen(&mut self, role: LineRole, received_ns: u64) {
+        if role != LineRole::Recovery {
+            self.arbiter.seen(received_ns);
+        }
+    }
+
+    fn drop_duplicate(&mut self, role: LineRole, header: &PacketHeader) -> Result<(), DropReason> {
+        self.lines[role as usize].counts.duplicate += 1;
+        self.counts.duplicate_messages += u64::from(header.count);
+        Err(DropReason::Duplicate)
+    }
+
+    /// Copies a packet that is ahead of a gap into the hold buffer.
+    fn hold_packet(
+        &mut self,
+        role: LineRole,
+        header: &PacketHeader,
+        payload: &[u8],
+        received_ns: u64,
+    ) -> Result<(), DropReason> {
+        self.arbiter.ahead(header.sequence, header.end(), received_ns);
+        let packet = Held { sequence: header.sequence, end: header.end(), received_ns, role, slot: 0 };
+        let (lines, counts) = (&mut self.lines, &mut self.counts);
+        let outcome =
+            self.hold.insert(packet, payload, |covered| lines[covered.role as usize].discard(covered, counts));
+        match outcome {
+            Insert::Held => {}
+            Insert::Duplicate => return self.drop_duplicate(role, header),
+            Insert::Full => {
+                self.counts.hold_evicted += 1;
+                return Err(DropReason::HoldFull);
+            }
+            Insert::Evicted(farthest) => {
+                self.counts.hold_evicted += 1;
+                self.lines[farthest.role as usize].drops.add(DropReason::HoldFull);
+            }
+        }
+        self.counts.held_packets += 1;
+        self.lines[role as usize].counts.ahead += 1;
+        Ok(())
+    }
+
+    /// Queues the part of a packet that is new. It starts at or before the expected message and ends after it.
+    fn queue_packet(&mut self, source: Source, role: LineRole, sequence: u64, end: u64, received_ns: u64) {
+        let expected = self.arbiter.expected();
+        let skip = expected - sequence;
+        let line = &mut self.lines[role as usize].counts;
+        line.first += 1;
+        line.overlap += u64::from(skip > 0);
+        self.counts.duplicate_messages += skip;
+        self.counts.packets += 1;
+        // Both fit: they are parts of the packet's u16 count.
+        self.queue.push(Delivery::Packet(Packet {
+            source,
+            skip: skip as u16,
+            count: (end - sequence) as u16,
+            sequence: expected,
+            received_ns,
+        }));
+        self.arbiter.advance(end);
+    }
+
+    /// Queues the held packets that now follow.
+    fn drain(&mut self) {
+        while let Some(held) = self.hold.take(self.arbiter.expected()) {
+            if held.end <= self.arbiter.expected() {
+                self.lines[held.role as usize].discard(&held, &mut self.counts);
+                self.hold.release(held.slot);
+            } else {
+                self.queue_packet(Source::Held(held.slot), held.role, held.sequence, held.end, held.received_ns);
+            }
+        }
+    }
+
+    /// Declares everything missing before `to` lost; what is held between is delivered in its place.
+    pub(super) fn give_up(&mut self, to: u64, now_ns: u64) {
+        while self.arbiter.expected() < to {
+            let Some((from, to)) = self.arbiter.lose(self.hold.nearest()) else { break };
+            self.queue.push(Delivery::Lost { from, to });
+            self.drain();
+            self.arbiter.settle(self.hold.nearest(), now_ns);
+        }
+    }
+
+    /// Leaves the session, loudly, and begins the one of `header`.
+    fn change_session(&mut self, header: &PacketHeader) {
+        if self.arbiter.session().is_some() {
+            while self.arbiter.is_missing() {
+                self.give_up(u64::MAX, 0);
+            }
+            self.queue_end(self.arbiter.expected());
+        }
+        self.arbiter.begin(header);
+        self.told_end = None;
+        self.queue.push(Delivery::Session(header.session));
+    }
+
+    pub(super) fn tell_end(&mut self) {
+        if let Some(end) = self.arbiter.ended() {
+            self.queue_end(end);
+        }
+    }
+
+    fn queue_end(&mut self, next: u64) {
+        if self.told_end != Some(next) {
+            self.told_end = Some(next);
+            self.queue.push(Delivery::End { next });
+        }
+    }
+}
