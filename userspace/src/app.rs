@@ -52,7 +52,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
     let outcome = match desk.start_lines() {
         Ok(_) => {
-            info!(name = %plan.name, "running");
+            // With port 0 configured, this is where an operator learns the kernel's choice.
+            info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
             let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
             runtime.block_on(serving).map_err(anyhow::Error::from)
         }

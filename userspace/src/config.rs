@@ -1,5 +1,5 @@
-//! The configuration: as written in the file ([`file`]), checked ([`ConfigError`] says all that is wrong with it), and
-//! as a [`Plan`](plan::Plan) that can be run.
+//! The configuration: as written in the file (module [`mod@file`]), checked ([`ConfigError`] says all that is wrong with
+//! it), and as a [`Plan`] that can be run.
 //!
 //! Nothing here looks at the network: whether an interface exists and has a carrier is found out at start.
 #![forbid(unsafe_code)]

@@ -9,6 +9,7 @@ pub mod cli;
 mod events;
 mod grpc;
 mod lines;
+mod listen;
 mod select;
 mod serve;
 mod status;
@@ -22,8 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xdp_ebpf::{LineStats, Verdict};
 
 pub use lines::{Changes, LineState};
+pub use listen::{Listeners, ServeError};
 pub use select::{SelectError, Selector};
-pub use serve::{Listeners, ServeError, serve};
+pub use serve::serve;
 
 use crate::clock::{monotonic_ns, utc_ns};
 use crate::config::plan::{Mode, Plan};
@@ -54,7 +56,7 @@ pub enum ControlError {
         /// Name of the line.
         line: String,
         /// Which step, and why.
-        source: SteeringError,
+        source: Box<SteeringError>,
     },
     /// The worker does not take commands.
     #[error(

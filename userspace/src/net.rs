@@ -4,7 +4,8 @@
 //! same over AF_XDP, kernel sockets and memory. This module knows no protocol above UDP.
 //!
 //! No port allocates after it was made, and none fails on the data path: what cannot be used is freed and counted.
-#![deny(unsafe_code)] // `forbid` would reach into umem, xsk and socket, which need it
+// `forbid` would reach into umem, xsk and socket, which need it.
+#![deny(unsafe_code)]
 
 use arrayvec::ArrayVec;
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::process;
 
 /// For the C parts (libbpf, libxdp), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "clang",
     "ethtool",
     "gcc",
@@ -19,6 +19,7 @@ const PACKAGES: [&str; 11] = [
     "libelf-dev",
     "llvm-22-dev",
     "m4",
+    "make",
     "pkg-config",
     "tshark",
     "zlib1g-dev",

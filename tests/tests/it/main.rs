@@ -1,6 +1,11 @@
 //! The integration tests: one binary, so that it links once.
 #![forbid(unsafe_code)]
 
+mod allocations;
+mod bench_worker;
 mod filter;
+mod golden;
 mod layout;
+mod simulation;
 mod steering;
+mod xsk;

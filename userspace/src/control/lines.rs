@@ -205,6 +205,10 @@ impl Desk {
 
     fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
         let plan = &self.plan.lines[line];
-        ControlError::Kernel { channel: self.plan.channels[plan.channel].name.clone(), line: plan.name.clone(), source }
+        ControlError::Kernel {
+            channel: self.plan.channels[plan.channel].name.clone(),
+            line: plan.name.clone(),
+            source: Box::new(source),
+        }
     }
 }

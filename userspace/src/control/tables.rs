@@ -1,6 +1,8 @@
 //! What `feedctl` prints for a person: the answers of the control service as tables.
 #![forbid(unsafe_code)]
 
+mod machine;
+
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -49,10 +51,10 @@ pub fn status(status: &v1::GetStatusResponse) -> String {
         ("Lines", lines(status)),
         ("Destinations", destinations(status)),
         ("Drops", drops(status)),
-        ("Interfaces", interfaces(status)),
-        ("Workers", workers(status)),
-        ("Ports", ports(status)),
-        ("Latency since start", latencies(status)),
+        ("Interfaces", machine::interfaces(status)),
+        ("Workers", machine::workers(status)),
+        ("Ports", machine::ports(status)),
+        ("Latency since start", machine::latencies(status)),
     ];
     for (title, table) in sections {
         if table.row_count() > 0 {
@@ -172,90 +174,11 @@ fn drops(status: &v1::GetStatusResponse) -> Table {
     table
 }
 
-fn interfaces(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["interface", "wanted", "in force", "frames by XDP verdict"]);
-    for interface in &status.interfaces {
-        let verdicts: Vec<String> =
-            interface.verdicts.iter().map(|verdict| format!("{} {}", verdict.name, verdict.value)).collect();
-        let verdicts = if interface.error.is_empty() { verdicts.join(", ") } else { interface.error.clone() };
-        table.add_row([
-            interface.name.clone(),
-            interface.mode_wanted.clone(),
-            interface.mode_in_force.clone(),
-            or_dash(&verdicts),
-        ]);
-    }
-    table
-}
-
-fn workers(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&[
-        "worker",
-        "core",
-        "running",
-        "last sign",
-        "cycles",
-        "longest cycle",
-        "frames free",
-        "frames",
-        "events dropped",
-    ]);
-    numbers(&mut table, 3..9);
-    for worker in &status.workers {
-        table.add_row([
-            worker.name.clone(),
-            worker.core.map_or_else(|| "-".to_owned(), |core| core.to_string()),
-            yes(worker.running),
-            format!("{} ago", duration(worker.silence_ns)),
-            worker.cycles.to_string(),
-            duration(worker.longest_cycle_ns),
-            worker.frames_free.to_string(),
-            worker.frame_count.to_string(),
-            worker.events_dropped.to_string(),
-        ]);
-    }
-    table
-}
-
-fn ports(status: &v1::GetStatusResponse) -> Table {
-    let columns = ["frames", "kicks", "kick_errors", "tx_retries", "kernel_rx_dropped", "kernel_rx_ring_full"];
-    let mut header = vec!["port", "direction"];
-    header.extend(columns);
-    let mut table = table(&header);
-    numbers(&mut table, 2..header.len());
-    for port in status.workers.iter().flat_map(|worker| &worker.ports) {
-        let mut row = vec![format!("{} queue {}", port.interface, port.queue), port.direction.clone()];
-        row.extend(columns.map(|name| {
-            let counter = port.counters.iter().find(|counter| counter.name == name);
-            counter.map_or_else(|| "-".to_owned(), |counter| counter.value.to_string())
-        }));
-        table.add_row(row);
-    }
-    table
-}
-
-fn latencies(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["stage", "count", "p50", "p99", "p99.9", "p99.99", "max"]);
-    numbers(&mut table, 1..7);
-    for latency in status.latencies.iter().filter(|latency| latency.count > 0) {
-        table.add_row([
-            latency.stage.clone(),
-            latency.count.to_string(),
-            duration(latency.p50_ns),
-            duration(latency.p99_ns),
-            duration(latency.p999_ns),
-            duration(latency.p9999_ns),
-            duration(latency.max_ns),
-        ]);
-    }
-    table
-}
-
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     // Never wrapped to the terminal: `feedctl status | grep` must find whole values.
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().copied());
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|name| name.to_uppercase()));
     table
 }
 

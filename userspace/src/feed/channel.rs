@@ -352,6 +352,12 @@ impl Channel {
         self.arbiter.gap(self.hold.nearest())
     }
 
+    /// The session that is received; `None` before the first packet.
+    #[must_use]
+    pub fn session(&self) -> Option<Session> {
+        self.arbiter.session()
+    }
+
     /// State of the channel.
     #[must_use]
     pub fn state(&self) -> ChannelState {

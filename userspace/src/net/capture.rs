@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::bufread::MultiGzDecoder;
-use pcap_parser::pcapng::Block;
+use pcap_parser::pcapng::{Block, InterfaceDescriptionBlock, OptionCode};
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
 
@@ -223,7 +223,7 @@ impl Content {
                 Ok(Step::Other)
             }
             PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => {
-                let scale = Scale::from_tsresol(interface.if_tsresol, interface.if_tsoffset)
+                let scale = Scale::from_tsresol(interface.if_tsresol, tsoffset(interface))
                     .ok_or_else(|| format!("if_tsresol {} is finer than 64 bits hold", interface.if_tsresol))?;
                 self.scales.push((interface.linktype == Linktype::ETHERNET).then_some(scale));
                 Ok(Step::Other)
@@ -253,6 +253,15 @@ impl Content {
         self.frame.extend_from_slice(data);
         Ok(Step::Frame { wire_bytes })
     }
+}
+
+/// The interface's `if_tsoffset`, seconds; 0 if absent. Not the parser's own, which takes it for little endian always.
+fn tsoffset(interface: &InterfaceDescriptionBlock<'_>) -> i64 {
+    let option = interface.options.iter().find(|option| option.code == OptionCode::IfTsoffset);
+    let Some(bytes) = option.and_then(|option| option.value().first_chunk::<8>()) else { return 0 };
+    // The type is kept as read in little endian.
+    let is_big_endian = interface.block_type != pcap_parser::IDB_MAGIC;
+    if is_big_endian { i64::from_be_bytes(*bytes) } else { i64::from_le_bytes(*bytes) }
 }
 
 /// What the parser found, in words.

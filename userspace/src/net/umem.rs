@@ -65,10 +65,13 @@ use super::{PAYLOAD_OFFSET, Received};
 use create::{check_size, create_umem};
 
 mod create;
+mod custody;
+mod lending;
 #[cfg(test)]
 mod tests;
 
 pub use create::FramesError;
+pub use custody::Custody;
 
 /// Offset within a frame at which [`Frames::buffer_mut`] begins: behind the headroom that the kernel keeps for XDP.
 pub const BUFFER_START: usize = 256;
@@ -108,27 +111,6 @@ pub(super) enum Owner {
     Rx,
     /// A transmit port: TX or completion ring.
     Tx,
-}
-
-/// Frames by owner; see [`Frames::custody`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Custody {
-    /// On the pool's stack.
-    pub free: usize,
-    /// Held as [`Frame`] by code outside ports.
-    pub user: usize,
-    /// Lent to receive ports.
-    pub rx: usize,
-    /// Lent to transmit ports.
-    pub tx: usize,
-}
-
-impl Custody {
-    /// All frames.
-    #[must_use]
-    pub fn sum(&self) -> usize {
-        self.free + self.user + self.rx + self.tx
-    }
 }
 
 /// Where the packet lies within its frame.
@@ -219,7 +201,8 @@ impl Frames {
         static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
         Self {
             memory,
-            slots: vec![Cell::new(Slot { start: HOME as u16, len: 0, owner: Owner::Free }); frame_count as usize].into(),
+            slots: vec![Cell::new(Slot { start: HOME as u16, len: 0, owner: Owner::Free }); frame_count as usize]
+                .into(),
             // Popped from the end: the frame that was freed last is used first, while it is warm.
             free: RefCell::new((0..frame_count).rev().collect()),
             frame_bytes,
@@ -258,7 +241,6 @@ impl Frames {
 
     /// The whole frame behind the kernel's headroom. A UDP payload is built at [`PAYLOAD_OFFSET`] of it.
     #[must_use]
-    #[expect(clippy::mut_from_ref, reason = "the frame is the exclusive reference: there is one `Frame` per index")]
     pub fn buffer_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         self.whole_mut(frame)
     }
@@ -293,100 +275,12 @@ impl Frames {
         (self.slots.len() / 4).min(2 * super::BATCH)
     }
 
-    /// Counts the frames by their own owner marks: the other side of the conservation law. Walks all frames.
-    #[must_use]
-    pub fn custody(&self) -> Custody {
-        let mut custody = Custody::default();
-        for slot in &self.slots {
-            match slot.get().owner {
-                Owner::Free => custody.free += 1,
-                Owner::User => custody.user += 1,
-                Owner::Rx => custody.rx += 1,
-                Owner::Tx => custody.tx += 1,
-            }
-        }
-        custody
-    }
-
-    /// Asserts the conservation law: `free + held by ports + held outside = frame_count`, and that the owner marks agree.
-    ///
-    /// `rx_held` and `tx_held` are the sums of `frames_held()` over the ports, `user_held` what the caller knows of.
-    ///
-    /// # Panics
-    /// If a frame was lost or doubled: a bug of ours.
-    pub fn assert_conserved(&self, rx_held: usize, tx_held: usize, user_held: usize) {
-        let said = Custody { free: self.free_count(), user: user_held, rx: rx_held, tx: tx_held };
-        assert_eq!(said, self.custody(), "frames by ports' counts against frames by owner marks");
-        assert_eq!(said.sum(), self.slots.len(), "frames lost or doubled: {said:?}");
-    }
-
     /// The UMEM and the size of its rings; `None` for a pool in plain memory.
     pub(super) fn umem_and_ring_entries(&self) -> Option<(&Umem, u32)> {
         match &self.memory {
             Memory::Heap(_) => None,
             Memory::Umem(memory) => Some((&memory.umem, memory.ring_entries)),
         }
-    }
-
-    /// Hands a frame over to a port. From here on only the index stands for it, until [`Self::take_back`].
-    pub(super) fn lend(&self, frame: Frame, to: Owner) -> u32 {
-        self.set_owner(self.index(&frame), to);
-        frame.index
-    }
-
-    /// Marks a frame that a port keeps as a [`Frame`] as lent to it, or as handed over again.
-    pub(super) fn assign(&self, frame: &Frame, to: Owner) {
-        self.set_owner(self.index(frame), to);
-    }
-
-    /// Takes back a frame that was lent to `from`. `None` if the index is not one of a frame lent so: such an index came
-    /// from a ring that names a frame which is not there, and making a [`Frame`] of it would give it two owners.
-    pub(super) fn take_back(&self, index: usize, from: Owner) -> Option<Frame> {
-        self.slots.get(index).filter(|slot| slot.get().owner == from)?;
-        self.set_owner(index, Owner::User);
-        Some(Frame { index: index as u32, pool: self.pool })
-    }
-
-    /// Says where in the frame the packet lies; `start` counts from the frame's beginning. False if it is not inside.
-    #[must_use]
-    pub(super) fn set_packet(&self, frame: &Frame, start: usize, len: usize) -> bool {
-        let slot = &self.slots[self.index(frame)];
-        let fits = start >= BUFFER_START && len <= self.frame_bytes && start <= self.frame_bytes - len;
-        if fits {
-            // Both are at most `frame_bytes`, which fits 16 bits.
-            slot.set(Slot { start: start as u16, len: len as u16, ..slot.get() });
-        }
-        fits
-    }
-
-    /// Whether a descriptor begins at this offset from the frame's beginning, so that a packet there can be sent.
-    pub(super) fn has_descriptor_at(start: usize) -> bool {
-        matches!(start, HOME | TAGGED_HOME)
-    }
-
-    /// The pool's number, for a check that a socket and a pool belong together.
-    pub(super) fn pool(&self) -> u32 {
-        self.pool
-    }
-
-    /// Offset of the packet from the frame's beginning, bytes.
-    pub(super) fn packet_start(&self, frame: &Frame) -> usize {
-        usize::from(self.slots[self.index(frame)].get().start)
-    }
-
-    /// Reads the metadata directly before the packet if it carries `cookie`, and erases the cookie: the next packet in
-    /// this frame might come without metadata, and must not be taken for this one.
-    pub(super) fn take_meta(&self, frame: &mut Frame, cookie: u16) -> Option<FrameMeta> {
-        let end = self.packet_start(frame) - BUFFER_START;
-        let meta = self.whole_mut(frame).get_mut(end.checked_sub(META_BYTES)?..end)?;
-        let half = |at: usize| u16::from_ne_bytes([meta[at], meta[at + 1]]);
-        if half(14) != cookie {
-            return None;
-        }
-        let received_ns = u64::from_ne_bytes(meta[..8].try_into().ok()?);
-        let found = FrameMeta { received_ns, line: half(8), payload_offset: half(10), payload_len: half(12), cookie };
-        meta[14..].fill(0);
-        Some(found)
     }
 
     /// A descriptor that gives the frame to a fill ring.
@@ -411,12 +305,6 @@ impl Frames {
         // the frame. Only the copy's length is changed.
         unsafe { memory.umem.data_mut(&mut descriptor) }.cursor().set_pos(usize::from(len));
         Some(descriptor)
-    }
-
-    /// Index of the frame that a descriptor's address falls into (frames are powers of two, from address 0 on), and the
-    /// offset within it.
-    pub(super) fn locate(&self, descriptor: &FrameDesc) -> (usize, usize) {
-        (descriptor.addr() / self.frame_bytes, descriptor.addr() % self.frame_bytes)
     }
 
     /// The slot that a frame stands for.
@@ -444,7 +332,6 @@ impl Frames {
     }
 
     /// As [`Self::whole`], to write.
-    #[expect(clippy::mut_from_ref, reason = "the frame is the exclusive reference: there is one `Frame` per index")]
     fn whole_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         let index = self.index(frame);
         match &self.memory {

@@ -116,6 +116,9 @@ impl Worker {
         shared.line_drops[unknown].store(&sum(&ports, &self.line_drops[unknown]));
         for slot in &self.channels {
             shared.channels[slot.plan_index].store(&slot.channel.counts().values());
+            if let Some(session) = slot.channel.session() {
+                shared.sessions[slot.plan_index].store(&session);
+            }
         }
         for (index, counts, drops) in self.publisher.counts() {
             shared.destinations[index].store(&counts.values());

@@ -157,7 +157,10 @@ fn errors_name_the_file_the_offset_and_what_is_wrong() {
         long.extend(value.to_le_bytes());
     }
     let (_, error) = read(&long);
-    assert!(error.as_ref().unwrap().contains("offset 24: a block longer than"), "{error:?}");
+    assert!(error.as_ref().unwrap().contains("offset 24: the file ends within a block"), "{error:?}");
+    long.resize(2 * MAX_BUFFER_BYTES, 0);
+    let (_, error) = read(&long);
+    assert!(error.as_ref().unwrap().contains("offset 24: a block longer than 16777216 bytes"), "{error:?}");
 
     for junk in [&b""[..], b"x", b"#!/bin/sh\necho not a capture at all"] {
         let (_, error) = read(junk);

@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn alloc_and_free_conserve_the_frames_and_reuse_the_warm_one() {
-    let mut frames = Frames::heap(4, 2048);
+    let frames = Frames::heap(4, 2048);
     let first = frames.alloc().unwrap();
     let second = frames.alloc().unwrap();
     frames.assert_conserved(0, 0, 2);
@@ -24,14 +24,14 @@ fn alloc_and_free_conserve_the_frames_and_reuse_the_warm_one() {
 #[test]
 #[should_panic(expected = "a frame of another pool")]
 fn a_frame_of_another_pool_is_refused() {
-    let (mut one, mut other) = (Frames::heap(1, 2048), Frames::heap(1, 2048));
+    let (one, other) = (Frames::heap(1, 2048), Frames::heap(1, 2048));
     let frame = one.alloc().unwrap();
     other.free(frame);
 }
 
 #[test]
 fn only_what_was_lent_is_taken_back_and_only_once() {
-    let mut frames = Frames::heap(2, 2048);
+    let frames = Frames::heap(2, 2048);
     let frame = frames.alloc().unwrap();
     let index = frames.lend(frame, Owner::Rx) as usize;
     assert!(frames.take_back(index, Owner::Tx).is_none(), "lent to a receive port, not a transmit port");
@@ -45,7 +45,7 @@ fn only_what_was_lent_is_taken_back_and_only_once() {
 
 #[test]
 fn a_packet_must_lie_inside_its_frame() {
-    let mut frames = Frames::heap(1, 2048);
+    let frames = Frames::heap(1, 2048);
     let frame = frames.alloc().unwrap();
     for (start, len, fits) in [
         (HOME, 0, true),
@@ -65,7 +65,7 @@ fn a_packet_must_lie_inside_its_frame() {
 
 #[test]
 fn metadata_is_read_once_and_only_with_the_right_cookie() {
-    let mut frames = Frames::heap(1, 2048);
+    let frames = Frames::heap(1, 2048);
     let mut frame = frames.alloc().unwrap();
     let at = HOME - BUFFER_START - META_BYTES;
     let meta = &mut frames.buffer_mut(&mut frame)[at..at + META_BYTES];
@@ -73,10 +73,10 @@ fn metadata_is_read_once_and_only_with_the_right_cookie() {
     for (i, half) in [5u16, 42, 100, 0xC00C].into_iter().enumerate() {
         meta[8 + 2 * i..10 + 2 * i].copy_from_slice(&half.to_ne_bytes());
     }
-    assert_eq!(frames.take_meta(&frame, 0xBEEF), None);
+    assert_eq!(frames.take_meta(&mut frame, 0xBEEF), None);
     let expected = FrameMeta { received_ns: 77, line: 5, payload_offset: 42, payload_len: 100, cookie: 0xC00C };
-    assert_eq!(frames.take_meta(&frame, 0xC00C), Some(expected));
-    assert_eq!(frames.take_meta(&frame, 0xC00C), None, "a stale stamp must not be believed");
+    assert_eq!(frames.take_meta(&mut frame, 0xC00C), Some(expected));
+    assert_eq!(frames.take_meta(&mut frame, 0xC00C), None, "a stale stamp must not be believed");
     frames.free(frame);
 }
 

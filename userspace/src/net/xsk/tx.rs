@@ -125,8 +125,8 @@ impl XskTx {
         reason
     }
 
-    /// See [`crate::net::TxPort::flush`]. In copy mode one system call sends [`FRAMES_PER_KICK`] frames, so it kicks as
-    /// often as the backlog needs, and stops when [`IDLE_KICKS`] in a row have moved nothing.
+    /// See [`crate::net::TxPort::flush`]. In copy mode one system call sends 32 frames, so it kicks as
+    /// often as the backlog needs, and stops when several in a row have moved nothing.
     pub fn flush(&mut self, frames: &Frames) {
         self.counts.frames += self.tx.submit() as u64;
         let mut backlog = self.backlog();
@@ -258,4 +258,39 @@ fn write_packet(
     let header_start = start - BUFFER_START;
     template.write(&mut frames.buffer_mut(frame)[header_start..header_start + template.len()], payload_bytes);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::umem::HOME;
+    use proptest::prelude::*;
+    use xdp_ebpf::headers::parse;
+
+    proptest! {
+        /// Wherever the payload of a received packet lies, what goes out is a whole packet with that payload, where a
+        /// descriptor begins; and it was moved only if it had to be.
+        #[test]
+        fn packets_are_completed_around_their_payload(
+            offset in prop_oneof![Just(42_usize), Just(46), Just(50), 42_usize..140], bytes in 0_usize..1500, vlan in 0_u16..3,
+        ) {
+            let frames = Frames::heap(1, 2048);
+            let mut frame = frames.alloc().unwrap();
+            let payload: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+            let from = HOME - BUFFER_START + offset;
+            frames.buffer_mut(&mut frame)[from..from + bytes].copy_from_slice(&payload);
+            let header = Header::multicast(
+                [2; 6], vlan, "10.0.0.1:1".parse().unwrap(), "239.0.0.1:2".parse().unwrap(), 1).unwrap();
+            let template = Template::new(&header);
+            prop_assert!(write_packet(&frames, &mut frame, &template, HOME + offset, bytes));
+            let start = frames.packet_start(&frame);
+            prop_assert!(Frames::has_descriptor_at(start));
+            let stays = match vlan { 0 => offset == 42, _ => offset == 42 || offset == 46 };
+            prop_assert_eq!(start + template.len() == HOME + offset, stays, "{} bytes of headers", template.len());
+            let parsed = parse(frames.data(&frame)).unwrap();
+            prop_assert_eq!((parsed.key.vlan, usize::from(parsed.payload_len)), (vlan, bytes));
+            prop_assert_eq!(&frames.data(&frame)[usize::from(parsed.payload_offset)..], &payload[..]);
+            frames.free(frame);
+        }
+    }
 }

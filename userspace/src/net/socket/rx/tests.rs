@@ -52,20 +52,20 @@ fn receive(frames: &Frames, port: &mut SocketRx, wanted: usize) -> Vec<(LineInde
 
 #[test]
 fn datagrams_cross_in_batches_with_their_line_and_time() {
-    let mut frames = Frames::heap(512, 2048);
+    let frames = Frames::heap(512, 2048);
     let (one, two) = (group(1), group(2));
     let mut rx = SocketRx::new(&[line(4, one), line(5, two)], &SocketOptions::default()).unwrap();
     let (mut to_one, mut to_two) = (sending_port(one), sending_port(two));
     let before = clock::monotonic_ns();
     for i in 0..150_u16 {
-        send(&mut frames, if i % 3 == 0 { &mut to_two } else { &mut to_one }, &i.to_be_bytes());
+        send(&frames, if i % 3 == 0 { &mut to_two } else { &mut to_one }, &i.to_be_bytes());
     }
-    to_one.flush(&mut frames);
-    to_two.flush(&mut frames);
+    to_one.flush(&frames);
+    to_two.flush(&frames);
     assert_eq!((to_one.counts().frames, to_two.counts().frames), (100, 50));
     assert_eq!(to_one.counts().kicks, 2, "100 packets: one full batch and the rest");
 
-    let got = receive(&mut frames, &mut rx, 150);
+    let got = receive(&frames, &mut rx, 150);
     let after = clock::monotonic_ns();
     assert_eq!(got.len(), 150);
     for (line, remainders) in [(4, &[1, 2][..]), (5, &[0][..])] {
@@ -84,7 +84,7 @@ fn datagrams_cross_in_batches_with_their_line_and_time() {
 
 #[test]
 fn a_line_can_be_left_and_joined_again() {
-    let mut frames = Frames::heap(256, 2048);
+    let frames = Frames::heap(256, 2048);
     let group = group(3);
     let off = SocketLine { subscribed: false, ..line(0, group) };
     let mut rx = SocketRx::new(&[off], &SocketOptions::default()).unwrap();
@@ -92,10 +92,10 @@ fn a_line_can_be_left_and_joined_again() {
     for (step, joined) in [false, true, false, true].into_iter().enumerate() {
         rx.set_line(0, joined).unwrap();
         rx.set_line(0, joined).unwrap();
-        send(&mut frames, &mut tx, &[step as u8]);
-        tx.flush(&mut frames);
+        send(&frames, &mut tx, &[step as u8]);
+        tx.flush(&frames);
         std::thread::sleep(Duration::from_millis(20));
-        let got = receive_now(&mut frames, &mut rx);
+        let got = receive_now(&frames, &mut rx);
         assert_eq!(got, if joined { vec![vec![step as u8]] } else { vec![] }, "step {step}");
     }
     frames.assert_conserved(rx.frames_held(), 0, 0);
@@ -114,19 +114,19 @@ fn receive_now(frames: &Frames, port: &mut SocketRx) -> Vec<Vec<u8>> {
 
 #[test]
 fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
-    let mut frames = Frames::heap(256, 2048);
+    let frames = Frames::heap(256, 2048);
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
     let options = SocketOptions { receive_buffer_bytes: 4096, ..SocketOptions::default() };
     let mut rx = SocketRx::new(&[line(0, address)], &options).unwrap();
     let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
     plain.send_to(&vec![0; frames.payload_capacity() + 1], address).unwrap();
-    assert_eq!(receive_now(&mut frames, &mut rx), Vec::<Vec<u8>>::new());
+    assert_eq!(receive_now(&frames, &mut rx), Vec::<Vec<u8>>::new());
     assert_eq!(rx.drops().get(DropReason::BadBounds), 1);
 
     for _ in 0..50 {
         plain.send_to(&[1; 1000], address).unwrap();
     }
-    let got = receive_now(&mut frames, &mut rx).len();
+    let got = receive_now(&frames, &mut rx).len();
     rx.update_kernel_counts();
     rx.update_kernel_counts();
     assert!(got < 50, "the buffer is too small for all");
@@ -136,23 +136,23 @@ fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
 
 #[test]
 fn forwarding_moves_the_frame_without_copying() {
-    let mut frames = Frames::heap(256, 2048);
+    let frames = Frames::heap(256, 2048);
     let (inward, outward) = (group(4), group(5));
     let mut rx = SocketRx::new(&[line(0, inward)], &SocketOptions::default()).unwrap();
     let mut end = SocketRx::new(&[line(9, outward)], &SocketOptions::default()).unwrap();
     let (mut source, mut tx) = (sending_port(inward), sending_port(outward));
-    send(&mut frames, &mut source, b"hello");
-    source.flush(&mut frames);
+    send(&frames, &mut source, b"hello");
+    source.flush(&frames);
     let mut batch = Batch::new();
     let give_up = Instant::now() + Duration::from_secs(2);
     while batch.is_empty() && Instant::now() < give_up {
-        rx.refill(&mut frames);
-        rx.receive(&mut frames, &mut batch);
+        rx.refill(&frames);
+        rx.receive(&frames, &mut batch);
     }
-    tx.forward(&mut frames, batch.pop().unwrap(), 0).unwrap();
+    tx.forward(&frames, batch.pop().unwrap(), 0).unwrap();
     frames.assert_conserved(rx.frames_held(), 1, 0);
-    tx.flush(&mut frames);
-    let got = receive(&mut frames, &mut end, 1);
+    tx.flush(&frames);
+    let got = receive(&frames, &mut end, 1);
     assert_eq!((got[0].0, &got[0].1[..]), (9, &b"hello"[..]));
     frames.assert_conserved(rx.frames_held() + end.frames_held(), 0, 0);
 }

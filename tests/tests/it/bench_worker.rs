@@ -1,0 +1,123 @@
+//! A real worker on memory ports, for tests that need no kernel: two lines in, one DBN stream out.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use feedhandler::app::build;
+use feedhandler::clock;
+use feedhandler::config::plan::{Idle, Plan};
+use feedhandler::config::{Config, Host};
+use feedhandler::feed::Channel;
+use feedhandler::net::headers::Header;
+use feedhandler::net::memory::{MemoryRx, MemoryTx};
+use feedhandler::net::umem::Frames;
+use feedhandler::net::{RxPort, TxPort};
+use feedhandler::publish::{Publisher, Stream, StreamSettings};
+use feedhandler::worker::shared::{COMMAND_QUEUE, Command, Event, WorkerLink, WorkerShared};
+use feedhandler::worker::{LineSlot, Worker, WorkerParts};
+
+/// Room in the memory ports, so that a test may count allocations.
+const PACKETS: usize = 1 << 12;
+
+/// A worker and its surroundings.
+pub struct BenchWorker {
+    pub worker: Worker,
+    pub link: WorkerLink,
+    /// CLOCK_MONOTONIC of the simulated time 0, nanoseconds.
+    pub base_ns: u64,
+    pub utc_offset_ns: u64,
+}
+
+/// The plan of `config/demo.toml`, with these channel settings appended.
+pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
+    let text = format!(
+        r#"
+        [handler]
+        name = "bench"
+        [[interface]]
+        name = "memory"
+        mode = "socket"
+        [[worker]]
+        name = "w0"
+        [[feed]]
+        name = "itch"
+        transport = "moldudp64"
+        decoder = "itch50"
+        publisher_id = 2
+        time_zone = "America/New_York"
+        [[feed.channel]]
+        name = "equities"
+        give_up_ms = {give_up_ms}
+        hold_packets = {hold_packets}
+        max_orders = 100_000
+        start = "first"
+        [[feed.channel.line]]
+        name = "A"
+        interface = "memory"
+        group = "239.10.0.1:26400"
+        [[feed.channel.line]]
+        name = "B"
+        interface = "memory"
+        group = "239.10.0.2:26400"
+        [[destination]]
+        name = "out"
+        channel = "itch/equities"
+        interface = "memory"
+        group = "239.20.0.1:30001"
+        "#
+    );
+    Config::parse(&text, "bench.toml", &Host { cores: Vec::new() }).expect("a legal configuration")
+}
+
+impl BenchWorker {
+    pub fn new(plan: &Plan) -> Self {
+        let frames = Frames::heap(1024, 2048);
+        let mut tx = TxPort::Memory(MemoryTx::with_capacity(PACKETS, PACKETS * 1500));
+        let destination = &plan.destinations[0];
+        let source = "10.0.0.1:30000".parse().expect("an address");
+        let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, destination.group, 8).expect("multicast");
+        let port_destination = tx.add_destination(header).expect("memory ports refuse nothing");
+        let stream = Stream::new(StreamSettings {
+            destination: 0,
+            channel: 0,
+            port: 0,
+            port_destination,
+            format: destination.format,
+            payload_bytes: destination.payload_bytes,
+        });
+        let settings = build::channel_settings(plan, 0, clock::utc_ns()).expect("a known time zone");
+        let line = |(channel, role)| Some(LineSlot { channel, role, enabled: true });
+        let (commands, command_queue) = rtrb::RingBuffer::<Command>::new(COMMAND_QUEUE);
+        let (event_queue, events) = rtrb::RingBuffer::<Event>::new(4096);
+        let shared = WorkerShared::new(plan.lines.len(), 1, 1, 1, 1);
+        let worker = Worker::new(WorkerParts {
+            frames,
+            rx: vec![RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))],
+            tx: vec![tx],
+            lines: build::line_roles(plan).into_iter().map(line).collect(),
+            channels: vec![(0, Channel::new(settings).expect("legal sizes"))],
+            publisher: Publisher::new(vec![stream]),
+            idle: Idle::Spin,
+            commands: command_queue,
+            events: event_queue,
+            shared: Arc::clone(&shared),
+        });
+        let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
+        Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() }
+    }
+
+    /// Lets a datagram arrive at a simulated time.
+    pub fn inject(&mut self, line: u16, payload: &[u8], at_ns: u64) {
+        let received_ns = self.base_ns + at_ns;
+        let RxPort::Memory(port) = &mut self.worker.rx_mut().1[0] else { unreachable!("a memory port") };
+        port.inject(line, payload, received_ns);
+    }
+
+    /// One duty cycle at a simulated time; what was sent goes to `each`.
+    pub fn cycle(&mut self, at_ns: u64, mut each: impl FnMut(&[u8])) {
+        let now_ns = self.base_ns + at_ns;
+        self.worker.cycle(|| now_ns);
+        let TxPort::Memory(port) = &mut self.worker.tx_mut().1[0] else { unreachable!("a memory port") };
+        port.drain(|_, payload| each(payload));
+    }
+}
