@@ -207,7 +207,7 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
         }
         let draw: f64 = self.rng.random_range(f64::MIN_POSITIVE..1.0);
         let mut next_ns = self.clock_ns + (-draw.ln() * mean_ns * speed) as u64;
-        if quiet_every > 0 && self.next_sequence % quiet_every == 0 {
+        if quiet_every > 0 && self.next_sequence.is_multiple_of(quiet_every) {
             next_ns += quiet_ns;
         }
         for line in 0..2 {

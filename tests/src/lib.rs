@@ -1,7 +1,7 @@
 //! The feed handler's counterparts in tests, benches and the demo: an exchange that publishes a generated day over two
 //! imperfect lines, a lab of network namespaces, and a consumer that checks every record against the exchange's truth.
 //!
-//! Nothing but [`bench`] uses the handler's own crate: what checks must not share the checked code's mistakes.
+//! Nothing but [`mod@bench`] uses the handler's own crate: what checks must not share the checked code's mistakes.
 #![forbid(unsafe_code)]
 
 pub mod bench;

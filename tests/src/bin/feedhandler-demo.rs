@@ -1,6 +1,7 @@
 //! `feedhandler-demo`: exchange, feed handler and consumer in network namespaces, with an account of every message.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,15 +25,23 @@ fn main() -> ExitCode {
 fn print(options: &Options, summary: Summary) -> Result<bool> {
     let json = serde_json::to_string_pretty(&summary).context("summary as JSON")?;
     match options.json.as_deref() {
-        Some(path) if path == Path::new("-") => println!("{json}"),
+        Some(path) if path == Path::new("-") => say(&json),
         Some(path) => {
             std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{summary}");
+            say(&summary.to_string());
         }
-        None => println!("{summary}"),
+        None => say(&summary.to_string()),
     }
     for complaint in summary.complaints() {
         eprintln!("feedhandler-demo: {complaint}");
     }
+    if !summary.handler_log.is_empty() {
+        eprintln!("the handler's last words:\n{}", summary.handler_log);
+    }
     Ok(summary.ok)
+}
+
+/// A reader that has seen enough (head, grep -q) is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -129,7 +129,7 @@ fn a_wrong_field_of_any_record_is_found() {
     // One record of each type, and one byte that matters in it.
     for (rtype, at) in [(0xA0, 24), (0xA0, 52), (0x12, 24), (0x13, 238), (0x14, 88), (0x16, 17)] {
         let mut stream = right.clone();
-        let index = stream.iter().position(|(_, b)| b.first().is_some() && b[1] == rtype);
+        let index = stream.iter().position(|(_, b)| b.get(1) == Some(&rtype));
         let (index, offset) =
             index.map_or_else(|| (stream.iter().position(|(_, b)| b.len() == 696).unwrap(), 176), |index| (index, 0));
         stream[index].1[offset + at] ^= 0x10;

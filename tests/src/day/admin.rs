@@ -49,7 +49,7 @@ impl Day {
         let total = self.segment_end - self.segment_start;
         let spacing = (total / (EPISODES.len() as u64 + 1)).max(1);
         let done = total.saturating_sub(left);
-        let episode = if done > 0 && done % spacing == 0 && done / spacing <= EPISODES.len() as u64 {
+        let episode = if done > 0 && done.is_multiple_of(spacing) && done / spacing <= EPISODES.len() as u64 {
             EPISODES[(done / spacing) as usize - 1]
         } else if self.rng.random_ratio(1, 4000) && left > 100 {
             // The circuit breaker trips once a day at most.

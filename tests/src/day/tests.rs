@@ -48,7 +48,7 @@ fn books_are_consistent() {
         let mut day = Day::new(&settings(seed, 50_000));
         let mut book: HashMap<u64, LiveOrder> = HashMap::new();
         let mut most = 0;
-        while let Some(message) = day.next() {
+        for message in day.by_ref() {
             let reduce = |book: &mut HashMap<u64, LiveOrder>, reference: u64, shares: u32| {
                 let order = book.get_mut(&reference).expect("names a live order");
                 assert_eq!(order.locate, message.locate);

@@ -37,6 +37,7 @@ impl Handler {
             .command(binary)
             .args(["run", "--config"])
             .arg(config)
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

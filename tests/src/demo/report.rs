@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::toggle::Toggle;
-use crate::consumer::{Fault, Findings, Report};
+use crate::consumer::{Findings, Report};
 use crate::line::LineSent;
 
 /// Everything that the demo says in the end.
@@ -42,6 +42,8 @@ pub struct Summary {
     pub faults: Vec<String>,
     /// Worth knowing, not wrong.
     pub notes: Vec<String>,
+    /// The end of the handler's log, if something is wrong.
+    pub handler_log: String,
 }
 
 /// One line.
@@ -231,10 +233,7 @@ impl Summary {
         let mut lines: Vec<String> = self.faults.clone();
         lines.extend(self.findings.first.iter().map(ToString::to_string));
         for (fault, count) in &self.findings.counts {
-            let shown = self.findings.first.iter().filter(|finding| finding.fault == *fault).count() as u64;
-            if *count > shown && *fault != Fault::Lost {
-                lines.push(format!("{fault:?}: {count} in all"));
-            }
+            lines.push(format!("{fault:?}: {count} in all"));
         }
         lines
     }

@@ -31,6 +31,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Output that has not moved for so long has settled, where no end of session is to be expected.
 const SETTLED: Duration = Duration::from_millis(1500);
 
+/// A capture that takes longer than this is announced.
+const LONG_SECONDS: f64 = 600.0;
+
 /// Everything that runs. Fields are dropped in this order: the handler goes before its network.
 struct Stage {
     consumers: Vec<Consumer>,
@@ -66,6 +69,11 @@ pub fn run(options: &Options) -> Result<Summary> {
         started_ns: utc_ns(),
     };
     let (truths, mut accounts): (Vec<_>, Vec<_>) = workload.truths().into_iter().unzip();
+    ensure!(truths.iter().any(|sessions| !sessions.is_empty()), "the capture has no MoldUDP64 packet");
+    if workload.seconds() > LONG_SECONDS {
+        let minutes = workload.seconds() / 60.0;
+        eprintln!("the capture takes {minutes:.0} minutes at its own times; --speed N makes it N times faster");
+    }
     let checkers = truths.into_iter().map(|sessions| Checker::new(settings, sessions)).collect();
     let mut stage = Stage::set(options, &mut config, checkers)?;
 
@@ -198,12 +206,14 @@ impl Stage {
                 .notes
                 .push(format!("the exchange was up to {} ms behind its own times", outcome.latest.as_millis()));
         }
+        // An open connection would keep the handler waiting for its end.
+        drop(self.client);
         if let Err(error) = self.handler.stop() {
             summary.faults.push(format!("{error:#}"));
         }
         summary.judge();
         if !summary.ok {
-            summary.notes.push(format!("last words of the handler:\n{}", self.handler.last_words()));
+            summary.handler_log = self.handler.last_words();
         }
         Ok(summary)
     }
