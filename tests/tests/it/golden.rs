@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use feedhandler::config::plan::Plan;
@@ -18,7 +19,9 @@ fn captures(test: &str) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var("FEEDHANDLER_CAPTURES").unwrap_or_else(|_| beside.to_owned()));
     let there = folder.join("golden.json").is_file();
     if !there {
-        println!("SKIPPED {test}: no golden.json in {} (set FEEDHANDLER_CAPTURES)", folder.display());
+        // Not println!: libtest swallows that of tests that pass.
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(stdout, "SKIPPED {test}: no golden.json in {} (set FEEDHANDLER_CAPTURES)", folder.display());
     }
     there.then_some(folder)
 }

@@ -57,21 +57,18 @@ impl OpenPacket {
     }
 
     /// Writes the header; returns the frame and its UDP payload length in bytes.
-    #[must_use]
     pub fn close(self, frames: &Frames) -> (Frame, usize) {
         let Self { frame, session, first_sequence, count, len, .. } = self;
         (write_header(frame, &session, first_sequence, count, frames), len)
     }
 
     /// Gives up the packet unsent.
-    #[must_use]
     pub fn into_frame(self) -> Frame {
         self.frame
     }
 }
 
 /// Writes a header alone: a heartbeat (`count` 0) or an end of session; `next` is the next message number.
-#[must_use]
 pub fn write_header(mut frame: Frame, session: &Session, next: u64, count: u16, frames: &Frames) -> Frame {
     let header = frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..].first_chunk_mut();
     moldudp64::write_header(header.expect("a frame holds a header"), session, next, count);
