@@ -3,9 +3,12 @@
 
 mod allocations;
 mod bench_worker;
+mod binaries;
+mod demo;
 mod filter;
 mod golden;
 mod layout;
+mod process;
 mod simulation;
 mod steering;
 mod xsk;

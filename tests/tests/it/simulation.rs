@@ -53,7 +53,7 @@ fn run(seed: u64) -> (Vec<String>, u64) {
     let check = CheckSettings { publisher_id: 2, midnight_ns, started_ns };
     let mut checker = Checker::new(check, vec![day_truth(session, &day)]);
     let mut now_ns = 0;
-    while let Some(transmission) = exchange.next() {
+    for transmission in exchange.by_ref() {
         while now_ns + STEP_NS < transmission.at_ns {
             now_ns += STEP_NS;
             bench.cycle(now_ns, |payload| checker.packet(payload, started_ns + now_ns));

@@ -1,0 +1,50 @@
+//! The demo itself, small: three hosts, the real handler as a process, every record compared. In every mode, and with
+//! something broken on purpose, so that the check is known to be able to fail.
+#![forbid(unsafe_code)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use clap::Parser;
+use feedhandler_testkit::demo::{self, Options, Summary};
+
+use crate::binaries::program;
+
+/// One at a time: each has three busy threads and a worker, and a starved sender would pass for loss.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(arguments: &[&str]) -> Summary {
+    let _turn = turn();
+    let handler = program("feedhandler");
+    let fixed = ["demo", "--handler", handler.to_str().expect("a UTF-8 path"), "--seconds", "2", "--rate", "8000"];
+    let options = Options::parse_from(fixed.iter().chain(arguments));
+    demo::run(&options).expect("the demo runs to its end")
+}
+
+fn assert_right(summary: &Summary) {
+    assert!(summary.ok, "{summary}\n{}\n{}", summary.complaints().join("\n"), summary.handler_log);
+}
+
+#[test]
+fn native_mode_delivers_everything_once_in_order_and_right() {
+    assert_right(&run(&["--mode", "native", "--loss", "0.05", "--seed", "11"]));
+}
+
+#[test]
+fn skb_mode_delivers_everything_once_in_order_and_right() {
+    assert_right(&run(&["--mode", "skb", "--loss", "0.05", "--seed", "12"]));
+}
+
+#[test]
+fn socket_mode_delivers_everything_once_in_order_and_right() {
+    assert_right(&run(&["--mode", "socket", "--loss", "0.05", "--seed", "13"]));
+}
+
+#[test]
+fn without_its_rules_in_the_filter_the_check_fails() {
+    let summary = run(&["--fault", "remove-rule"]);
+    assert!(!summary.ok, "{summary}");
+    assert!(!summary.complaints().is_empty(), "it says what and where");
+}

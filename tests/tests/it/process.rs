@@ -1,0 +1,258 @@
+//! The handler as a process: bad input ends it with one clear line and leaves nothing behind; a killed one can be
+//! started again at once.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use feedhandler_testkit::lab::{End, Namespace, connect};
+use tempfile::TempDir;
+
+use crate::binaries::program;
+
+/// A namespace for the handler with the two interfaces `fh-in` and `fh-out`, and files of its own.
+struct Site {
+    namespace: Namespace,
+    _far: Namespace,
+    files: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let (namespace, far) = (Namespace::new("site").expect("root"), Namespace::new("far").expect("root"));
+        for (number, (near, away)) in (1..).zip([("fh-in", "far-in"), ("fh-out", "far-out")]) {
+            connect([
+                End { namespace: &namespace, name: near, address: [10, 9, number, 1].into() },
+                End { namespace: &far, name: away, address: [10, 9, number, 2].into() },
+            ])
+            .expect("a veth pair");
+        }
+        Self { namespace, _far: far, files: TempDir::new().expect("a folder") }
+    }
+
+    /// Writes the configuration, changed by `change`.
+    fn config(&self, name: &str, change: impl FnOnce(String) -> String) -> PathBuf {
+        let socket = self.files.path().join(format!("{name}.sock"));
+        let text = format!(
+            r#"
+            [handler]
+            name = "{name}"
+            grpc = "unix:{}"
+            [[interface]]
+            name = "fh-in"
+            mode = "native"
+            [[interface]]
+            name = "fh-out"
+            mode = "native"
+            [[worker]]
+            name = "w0"
+            idle = "yield"
+            [[feed]]
+            name = "itch"
+            transport = "moldudp64"
+            decoder = "itch50"
+            publisher_id = 2
+            time_zone = "America/New_York"
+            [[feed.channel]]
+            name = "one"
+            max_orders = 1000
+            [[feed.channel.line]]
+            name = "A"
+            interface = "fh-in"
+            group = "239.10.0.1:26400"
+            [[destination]]
+            name = "out"
+            channel = "itch/one"
+            interface = "fh-out"
+            group = "239.20.0.1:30001"
+            "#,
+            socket.display()
+        );
+        let path = self.files.path().join(format!("{name}.toml"));
+        fs::write(&path, change(text)).expect("a file");
+        path
+    }
+
+    fn command(&self, config: &Path) -> Command {
+        let mut command = self.namespace.command(&program("feedhandler"));
+        command.args(["run", "--config"]).arg(config).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the handler and waits until control answers.
+    fn start(&self, name: &str) -> Running {
+        let config = self.config(name, |text| text);
+        let log = self.files.path().join(format!("{name}.log"));
+        let child = self.command(&config).stderr(fs::File::create(&log).expect("a file")).spawn().expect("starts");
+        let running = Running { child, socket: self.files.path().join(format!("{name}.sock")), log };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !running.feedctl(&["status"]).status.success() {
+            assert!(Instant::now() < deadline, "no answer: {}", fs::read_to_string(&running.log).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    /// Runs the handler, which must refuse; its one line of complaint (the log's lines aside).
+    fn refusal(&self, config: &Path) -> String {
+        let output = self.command(config).output().expect("starts");
+        self.refused(&output)
+    }
+
+    fn refused(&self, output: &Output) -> String {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("feedhandler: ")).collect();
+        assert_eq!(complaints.len(), 1, "one line: {text}");
+        complaints[0].to_owned()
+    }
+
+    fn attached(&self) -> bool {
+        self.namespace.ip(&["link", "show"]).expect("ip link").contains("xdp")
+    }
+}
+
+/// A handler that runs; killed when dropped.
+struct Running {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Running {
+    fn feedctl(&self, arguments: &[&str]) -> Output {
+        let endpoint = format!("unix:{}", self.socket.display());
+        let mut command = Command::new(program("feedctl"));
+        command.args(["--endpoint", &endpoint]).args(arguments).output().expect("starts")
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("gone");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn refusals_name_what_is_wrong_and_leave_nothing_attached() {
+    let site = Site::new();
+    let cases: [(&str, &str, &str, &[&str]); 6] = [
+        ("unknown-key", "max_orders = 1000", "max_order = 1000", &["max_order", "unknown"]),
+        ("not-multicast", "239.10.0.1:26400", "10.0.0.1:26400", &["group", "10.0.0.1", "multicast"]),
+        ("no-interface", "\"fh-in\"", "\"fh-none\"", &["fh-none", "not there", "fh-out"]),
+        (
+            "no-line",
+            "[[feed.channel.line]]\n            name = \"A\"\n            interface = \"fh-in\"\n            group = \"239.10.0.1:26400\"",
+            "",
+            &["line"],
+        ),
+        ("bad-queue", "interface = \"fh-out\"", "interface = \"fh-out\"\nqueue = 77", &["fh-out", "77"]),
+        (
+            "vlan",
+            "group = \"239.10.0.1:26400\"",
+            "group = \"239.10.0.1:26400\"\nvlan = 4095",
+            &["vlan", "4095", "4094"],
+        ),
+    ];
+    for (name, from, to, parts) in cases {
+        let config = site.config(name, |text| {
+            assert!(text.contains(from), "{name}");
+            text.replace(from, to)
+        });
+        let complaint = site.refusal(&config);
+        for part in parts {
+            assert!(complaint.contains(part), "{name}: `{part}` in: {complaint}");
+        }
+        assert!(!site.attached(), "{name} left a program attached");
+    }
+    // No carrier: the far end is down.
+    site._far.ip(&["link", "set", "far-in", "down"]).expect("ip link");
+    let complaint = site.refusal(&site.config("no-carrier", |text| text));
+    assert!(complaint.contains("carrier") && complaint.contains("fh-in"), "{complaint}");
+    assert!(!site.attached());
+}
+
+#[test]
+fn without_privileges_it_says_so() {
+    let site = Site::new();
+    let config = site.config("nobody", |text| text);
+    // Readable for the unprivileged user, and a socket path that it may use.
+    let mut command = site.namespace.command(Path::new("setpriv"));
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all"]);
+    let copy = std::env::temp_dir().join(format!("feedhandler-nobody-{}", std::process::id()));
+    fs::copy(program("feedhandler"), &copy).expect("a copy that anybody may run");
+    let open = |path: &Path, mode| {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("chmod");
+    };
+    open(&copy, 0o755);
+    open(site.files.path(), 0o777);
+    open(&config, 0o644);
+    let output = command.arg(&copy).args(["run", "--config"]).arg(&config).output();
+    let _ = fs::remove_file(&copy);
+    let complaint = site.refused(&output.expect("starts"));
+    assert!(complaint.contains("not permitted") && complaint.contains("root"), "{complaint}");
+    assert!(!site.attached());
+}
+
+#[test]
+fn a_second_handler_is_refused_and_a_killed_one_can_be_started_again_at_once() {
+    let site = Site::new();
+    let mut first = site.start("first");
+    assert!(site.attached());
+    let same_socket = site.refusal(&site.config("first", |text| text));
+    assert!(same_socket.contains("in use"), "{same_socket}");
+    let same_interface = site.refusal(&site.config("second", |text| text));
+    assert!(same_interface.contains("fh-in") && same_interface.contains("xdp off"), "{same_interface}");
+    assert!(first.feedctl(&["list"]).status.success(), "the first one did not notice");
+    first.kill();
+    // Nothing waits here: the kernel detaches with the process, and the stale socket file is replaced.
+    let mut again = site.start("first");
+    let list = again.feedctl(&["list"]);
+    let table = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert!(list.status.success() && table.contains("239.10.0.1:26400"), "{table}");
+    again.kill();
+    assert!(!site.attached());
+}
+
+#[test]
+fn feedctl_switches_a_line_and_the_group_is_left_and_joined() {
+    let site = Site::new();
+    let running = site.start("switch");
+    let group = [239, 10, 0, 1].into();
+    let joined = || site.namespace.joined_groups("fh-in").expect("the table").contains(&group);
+    assert!(joined(), "subscribed from the start");
+    let off = running.feedctl(&["unsubscribe", "--channel", "itch/one", "--line", "A"]);
+    assert!(off.status.success(), "{}", String::from_utf8_lossy(&off.stderr));
+    assert!(!joined(), "left");
+    let on = running.feedctl(&["subscribe", "--group", "239.10.0.1:26400"]);
+    assert!(on.status.success() && joined(), "joined again");
+    let unknown = running.feedctl(&["subscribe", "--channel", "itch/none"]);
+    let text = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!unknown.status.success() && text.contains("itch/none") && text.contains("itch/one"), "{text}");
+    let status = running.feedctl(&["--output", "json", "status"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&status.stdout).is_ok(), "JSON for scripts");
+}
+
+#[test]
+fn a_file_that_is_no_capture_is_refused_by_name() {
+    let files = TempDir::new().expect("a folder");
+    let site_config = files.path().join("c.toml");
+    fs::write(&site_config, include_str!("../../../config/demo.toml")).expect("a file");
+    let file = files.path().join("noise.pcap");
+    for bytes in [&b""[..], b"not a capture at all", &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0]] {
+        fs::write(&file, bytes).expect("a file");
+        let mut command = Command::new(program("feedhandler"));
+        let output = command.args(["replay", "--config"]).arg(&site_config).arg(&file).output().expect("starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("noise.pcap") && text.lines().count() == 1, "{text}");
+    }
+}
