@@ -7,8 +7,8 @@
 //! duplicates, gaps, deadlines; sees sequences, never payload), [`hold`] (packets that are ahead of a gap), [`decode`]
 //! (messages to records) over [`orders`]; [`channel`] ties them together.
 //
-// No `forbid(unsafe_code)` here, because it would bind the child module `prefetch`; every other child has its own, and
-// the crate denies it.
+// `forbid` would reach into prefetch, which needs it.
+#![deny(unsafe_code)]
 
 pub mod arbiter;
 pub mod channel;

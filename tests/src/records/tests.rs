@@ -1,3 +1,5 @@
+#![forbid(unsafe_code)]
+
 use super::*;
 
 /// Writes an expected record as a handler would: for the tests of what checks handlers.
