@@ -11,4 +11,5 @@ mod layout;
 mod process;
 mod simulation;
 mod steering;
+mod tshark;
 mod xsk;
