@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use crate::app::build;
 use crate::config::plan::{Plan, TransportKind};
 use crate::feed::{Channel, ChannelError, LineRole};
-use crate::net::capture::{CaptureError, CaptureReader};
 use crate::net::LineIndex;
+use crate::net::capture::{CaptureError, CaptureReader};
 use tally::Tally;
 use xdp_ebpf::{GroupKey, headers};
 

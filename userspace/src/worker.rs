@@ -103,12 +103,7 @@ impl Worker {
         let line_drops = vec![DropCounts::default(); lines.len() + 1];
         let channels = channels
             .into_iter()
-            .map(|(plan_index, channel)| ChannelSlot {
-                plan_index,
-                reported: channel.state(),
-                channel,
-                touched: false,
-            })
+            .map(|(plan_index, channel)| ChannelSlot { plan_index, reported: channel.state(), channel, touched: false })
             .collect();
         Self {
             frames,

@@ -1,8 +1,9 @@
-//! `feedhandler-bench decode`: see `--help` of each.
+//! `feedhandler-bench decode`, `latency`: see `--help` of each.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use feedhandler_testkit::bench::decode;
+use feedhandler_testkit::bench::{decode, latency};
+use feedhandler_testkit::testbed::clean_up_when_killed;
 
 #[derive(Parser)]
 #[command(about = "Benches of the feed handler, each beside its baseline")]
@@ -15,10 +16,16 @@ struct Arguments {
 enum Bench {
     /// Nanoseconds per message: framing, decoding, order store, and the whole channel.
     Decode(decode::Arguments),
+    /// Latency leg by leg, open loop: AF_XDP against busy-polled kernel sockets. Needs root.
+    Latency(latency::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Decode(arguments) => decode::run(&arguments),
+        Bench::Latency(arguments) => {
+            clean_up_when_killed()?;
+            latency::run(&arguments)
+        }
     }
 }

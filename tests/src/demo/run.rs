@@ -16,9 +16,7 @@ use super::workload::Workload;
 use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
 use crate::lab;
-use crate::testbed::{
-    Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal,
-};
+use crate::testbed::{Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal};
 
 /// How often the demo looks after its parts.
 const TICK: Duration = Duration::from_millis(20);
@@ -93,7 +91,8 @@ impl Stage {
             Consumer::start(checker, output, network.consumer_addresses[&output.interface], &network.consumer)
         };
         let consumers = checkers.into_iter().zip(&outputs).map(start).collect::<Result<_>>()?;
-        let mut handler = Handler::start(&handler_binary(options.handler.as_deref())?, &path, &network.handler, directory.path())?;
+        let mut handler =
+            Handler::start(&handler_binary(options.handler.as_deref())?, &path, &network.handler, directory.path())?;
         let client = Client::connect(&socket, &mut handler)?;
         Ok(Self { consumers, client, handler, network, lines, _directory: directory })
     }

@@ -50,7 +50,10 @@ impl HandlerConfig {
         };
         let table: Table = text.parse().context("the configuration is not TOML")?;
         let config = Self { table };
-        ensure!(!config.lines()?.is_empty() && !config.outputs()?.is_empty(), "the testbed needs lines and a destination");
+        ensure!(
+            !config.lines()?.is_empty() && !config.outputs()?.is_empty(),
+            "the testbed needs lines and a destination"
+        );
         Ok(config)
     }
 

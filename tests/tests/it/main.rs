@@ -3,8 +3,10 @@
 
 mod allocations;
 mod bench_worker;
+mod benches;
 mod filter;
 mod golden;
+mod handler_binary;
 mod layout;
 mod simulation;
 mod steering;

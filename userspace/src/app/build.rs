@@ -154,8 +154,7 @@ pub fn worker(
     let (channels, lines) = channels(plan, index, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let shared =
-        WorkerShared::new(plan.lines.len(), plan.channels.len(), plan.destinations.len(), rx.len(), tx.len());
+    let shared = WorkerShared::new(plan.lines.len(), plan.channels.len(), plan.destinations.len(), rx.len(), tx.len());
     let worker = Worker::new(WorkerParts {
         frames,
         rx,
@@ -275,10 +274,10 @@ fn publisher(plan: &Plan, index: usize, edges: &[Edge], tx: &mut [TxPort]) -> Re
 }
 
 fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, BuildError> {
-    let source = wanted.source.or(interface.ipv4).ok_or_else(|| BuildError::NoAddress {
-        destination: wanted.name.clone(),
-        interface: interface.name.clone(),
-    })?;
+    let source = wanted
+        .source
+        .or(interface.ipv4)
+        .ok_or_else(|| BuildError::NoAddress { destination: wanted.name.clone(), interface: interface.name.clone() })?;
     let source = SocketAddrV4::new(source, wanted.source_port);
     let header = Header::multicast(interface.mac, wanted.vlan, source, wanted.group, wanted.ttl);
     Ok(header.expect("the plan has only multicast destinations"))
@@ -292,14 +291,13 @@ fn channels(plan: &Plan, worker: usize, utc_ns: u64) -> Result<Channels, BuildEr
     let mut slots = vec![None; plan.channels.len()];
     for (index, wanted) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
         let settings = channel_settings(plan, index, utc_ns)?;
-        let channel = Channel::new(settings)
-            .map_err(|source| BuildError::Channel { name: wanted.name.clone(), source })?;
+        let channel =
+            Channel::new(settings).map_err(|source| BuildError::Channel { name: wanted.name.clone(), source })?;
         slots[index] = Some(channels.len());
         channels.push((index, channel));
     }
     // Lines start disabled: control enables each once it is joined and has its rule.
-    let line = |(channel, role): (usize, LineRole)| {
-        slots[channel].map(|channel| LineSlot { channel, role, enabled: false })
-    };
+    let line =
+        |(channel, role): (usize, LineRole)| slots[channel].map(|channel| LineSlot { channel, role, enabled: false });
     Ok((channels, line_roles(plan).into_iter().map(line).collect()))
 }

@@ -110,9 +110,10 @@ impl Worker {
             shared.line_drops[index].store(&sum(&channel.line_drops(line.role), &self.line_drops[index]));
         }
         let unknown = self.lines.len();
-        let ports = self.rx.iter().fold(DropCounts::default(), |total, port| {
-            DropCounts::from_values(sum(&total, port.drops()))
-        });
+        let ports = self
+            .rx
+            .iter()
+            .fold(DropCounts::default(), |total, port| DropCounts::from_values(sum(&total, port.drops())));
         shared.line_drops[unknown].store(&sum(&ports, &self.line_drops[unknown]));
         for slot in &self.channels {
             shared.channels[slot.plan_index].store(&slot.channel.counts().values());

@@ -64,6 +64,11 @@ impl Sender {
         Ok(())
     }
 
+    /// Messages in all.
+    pub(super) fn count(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.stamps_ns.len() == self.ends.len()
     }
