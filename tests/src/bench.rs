@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod latency;
 pub mod stream;
 pub mod throughput;

@@ -4,16 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod capture;
-mod client;
-mod config;
 mod fault;
-mod handler;
-mod network;
 mod receive;
 mod report;
 mod run;
 mod send;
-mod signal;
 mod toggle;
 mod workload;
 
@@ -23,7 +18,8 @@ use clap::{Parser, ValueEnum};
 
 pub use report::Summary;
 pub use run::run;
-pub use signal::clean_up_when_killed;
+
+use crate::testbed::Mode;
 
 /// Publishes a generated ITCH 5.0 day (or a capture) to the feed handler over two imperfect lines, and checks every record
 /// that comes out against the exchange's own truth.
@@ -56,7 +52,7 @@ pub struct Options {
     pub speed: f64,
     /// How the handler exchanges frames with the interfaces. Default: as in the configuration.
     #[arg(long, value_enum)]
-    pub mode: Option<ModeOption>,
+    pub mode: Option<Mode>,
     /// The handler's binary. Default: `feedhandler` beside this program.
     #[arg(long, value_name = "FILE")]
     pub handler: Option<PathBuf>,
@@ -66,29 +62,6 @@ pub struct Options {
     /// Break something on purpose: the check has to fail.
     #[arg(long, value_enum, hide = true)]
     pub fault: Option<FaultOption>,
-}
-
-/// Receive and transmit mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ModeOption {
-    /// Native XDP, AF_XDP.
-    Native,
-    /// Generic XDP, AF_XDP.
-    Skb,
-    /// Kernel sockets.
-    Socket,
-}
-
-impl ModeOption {
-    /// The configuration's word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Skb => "skb",
-            Self::Socket => "socket",
-        }
-    }
 }
 
 /// What to break.

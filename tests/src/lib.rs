@@ -15,4 +15,5 @@ pub mod line;
 pub mod mold;
 pub mod ranges;
 pub mod records;
+pub mod testbed;
 pub mod truth;

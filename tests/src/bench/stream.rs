@@ -69,13 +69,18 @@ impl Stream {
 
     /// Appends the next MoldUDP64 packet, filled with messages; returns their number.
     pub fn packet(&mut self, bytes: &mut Vec<u8>) -> u16 {
+        self.packet_of(bytes, u16::MAX)
+    }
+
+    /// As [`Self::packet`], with at most `most` messages.
+    pub fn packet_of(&mut self, bytes: &mut Vec<u8>, most: u16) -> u16 {
         let start = bytes.len();
         bytes.resize(start + HEADER_BYTES, 0);
         let mut count = 0;
         if self.message.is_empty() {
             self.next_message();
         }
-        while bytes.len() - start + 2 + self.message.len() <= PAYLOAD_BYTES {
+        while count < most && bytes.len() - start + 2 + self.message.len() <= PAYLOAD_BYTES {
             bytes.extend_from_slice(&(self.message.len() as u16).to_be_bytes());
             bytes.extend_from_slice(&self.message);
             count += 1;

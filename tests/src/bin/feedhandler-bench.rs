@@ -1,8 +1,9 @@
-//! `feedhandler-bench decode`, `throughput`: see `--help` of each.
+//! `feedhandler-bench decode`, `throughput`, `latency`: see `--help` of each.
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use feedhandler_testkit::bench::{decode, throughput};
+use feedhandler_testkit::bench::{decode, latency, throughput};
+use feedhandler_testkit::testbed::clean_up_when_killed;
 
 #[derive(Parser)]
 #[command(about = "Benches of the feed handler, each beside its baseline")]
@@ -17,11 +18,17 @@ enum Bench {
     Decode(decode::Arguments),
     /// Packets per second in and out again: AF_XDP against kernel sockets.
     Throughput(throughput::Arguments),
+    /// Latency leg by leg, open loop: AF_XDP against busy-polled kernel sockets. Needs root.
+    Latency(latency::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Decode(arguments) => decode::run(&arguments),
         Bench::Throughput(arguments) => throughput::run(&arguments),
+        Bench::Latency(arguments) => {
+            clean_up_when_killed()?;
+            latency::run(&arguments)
+        }
     }
 }

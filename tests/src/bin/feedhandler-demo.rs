@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use feedhandler_testkit::demo::{Options, Summary, clean_up_when_killed, run};
+use feedhandler_testkit::demo::{Options, Summary, run};
+use feedhandler_testkit::testbed::clean_up_when_killed;
 
 fn main() -> ExitCode {
     let options = Options::parse();

@@ -46,6 +46,12 @@ impl Receiver {
         Ok(Self { socket, buffer: vec![0; 65_536], inode })
     }
 
+    /// The socket, for options of its own.
+    #[must_use]
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
     /// Waits up to 20 ms for a payload; `None` if none came. The time is UTC at the return of the receive call.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, MapInfo};
 use serde_json::Value;
 
-use super::config::LineAddress;
 use crate::lab::Namespace;
+use crate::testbed::LineAddress;
 
 /// The filter's map of rules: `GroupKey` to `GroupRule`, eight bytes each.
 const MAP: &str = "RULES";

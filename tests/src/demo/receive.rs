@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 
-use super::config::OutputAddress;
 use crate::consumer::{Checker, Receiver};
 use crate::lab::Namespace;
+use crate::testbed::OutputAddress;
 
 /// A running consumer.
 pub(super) struct Consumer {

@@ -2,25 +2,21 @@
 #![forbid(unsafe_code)]
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::Client;
-use super::config::{DemoConfig, LineAddress, OutputAddress};
-use super::handler::Handler;
-use super::network::Network;
 use super::receive::Consumer;
 use super::report::{LineSummary, Summary};
 use super::send::{Outcome, Sender};
 use super::toggle::{Toggle, toggle};
 use super::workload::Workload;
-use super::{FaultOption, Options, fault, signal};
+use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
 use crate::lab;
+use crate::testbed::{Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal};
 
 /// How often the demo looks after its parts.
 const TICK: Duration = Duration::from_millis(20);
@@ -54,7 +50,7 @@ pub fn run(options: &Options) -> Result<Summary> {
         eprintln!("removed namespace {name}, left behind by a demo that was killed");
     }
     let workload = Workload::new(options)?;
-    let mut config = DemoConfig::load(options.config.as_deref())?;
+    let mut config = HandlerConfig::load(options.config.as_deref())?;
     if let Workload::Capture { capture, .. } = &workload {
         config.replace_channels(capture.groups.len())?;
     } else {
@@ -90,7 +86,7 @@ pub fn run(options: &Options) -> Result<Summary> {
 
 impl Stage {
     /// Makes the network and starts consumers, then the handler.
-    fn set(options: &Options, config: &mut DemoConfig, checkers: Vec<Checker>) -> Result<Self> {
+    fn set(options: &Options, config: &mut HandlerConfig, checkers: Vec<Checker>) -> Result<Self> {
         let directory =
             tempfile::Builder::new().prefix("feedhandler-demo-").tempdir().context("temporary directory")?;
         let socket = directory.path().join("control.sock");
@@ -103,7 +99,8 @@ impl Stage {
             Consumer::start(checker, output, network.consumer_addresses[&output.interface], &network.consumer)
         };
         let consumers = checkers.into_iter().zip(&outputs).map(start).collect::<Result<_>>()?;
-        let mut handler = Handler::start(&handler_binary(options)?, &path, &network.handler, directory.path())?;
+        let mut handler =
+            Handler::start(&handler_binary(options.handler.as_deref())?, &path, &network.handler, directory.path())?;
         let client = Client::connect(&socket, &mut handler)?;
         Ok(Self { consumers, client, handler, network, lines, _directory: directory })
     }
@@ -228,14 +225,6 @@ fn describe(workload: &Workload) -> String {
             format!("capture, {} packets of {} groups, speed {speed}", capture.packets.len(), capture.groups.len())
         }
     }
-}
-
-fn handler_binary(options: &Options) -> Result<PathBuf> {
-    if let Some(path) = &options.handler {
-        return Ok(path.clone());
-    }
-    let own = std::env::current_exe().context("where this program is")?;
-    Ok(own.with_file_name("feedhandler"))
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -1,25 +1,21 @@
 //! The exchange's thread: sends each payload from a kernel socket at its time.
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::capture::Capture;
-use super::config::LineAddress;
-use super::network::Network;
-use super::signal;
 use super::workload::Workload;
 use crate::consumer::SessionAccount;
 use crate::day::Day;
 use crate::exchange::Exchange;
-use crate::lab::Namespace;
 use crate::line::LineSent;
+use crate::testbed::{LineAddress, Network, signal};
 
 /// A sleep shorter than this takes longer than it says.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(60);
@@ -48,8 +44,7 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn start(workload: Workload, lines: &[LineAddress], network: &Network) -> Result<Self> {
-        let sockets =
-            lines.iter().map(|line| socket(&network.exchange, network.line_sources[&line.interface], line.group));
+        let sockets = lines.iter().map(|line| network.line_socket(line));
         let pacer = Pacer { sockets: sockets.collect::<Result<_>>()?, start: Instant::now(), latest: Duration::ZERO };
         let progress = Arc::new(AtomicU64::new(0));
         let mirror = Arc::clone(&progress);
@@ -135,16 +130,4 @@ fn send_capture(capture: &Capture, speed: f64, mut pacer: Pacer, progress: &Atom
     }
     outcome.latest = pacer.latest;
     Ok(outcome)
-}
-
-fn socket(namespace: &Namespace, source: Ipv4Addr, group: SocketAddrV4) -> Result<UdpSocket> {
-    namespace.enter(|| {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.bind(&SocketAddrV4::new(source, 0).into()).with_context(|| format!("bind to {source}"))?;
-        socket.set_multicast_if_v4(&source)?;
-        socket.set_multicast_ttl_v4(8)?;
-        socket.set_multicast_loop_v4(false)?;
-        socket.connect(&group.into()).with_context(|| format!("send from {source} to {group}"))?;
-        Ok(socket.into())
-    })?
 }

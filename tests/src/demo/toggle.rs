@@ -11,12 +11,9 @@ use anyhow::{Context, Result};
 use feedhandler_proto::v1::GetStatusResponse;
 use serde::Serialize;
 
-use super::client::Client;
-use super::config::LineAddress;
-use super::network::Network;
 use super::receive::Consumer;
 use super::send::Sender;
-use super::signal;
+use crate::testbed::{Client, LineAddress, Network, signal};
 
 /// Longer than any packet is under way: packing, skew, reordering and the handler's queues together.
 const SETTLE: Duration = Duration::from_millis(80);

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod bench_worker;
+mod benches;
 mod binaries;
 mod demo;
 mod filter;

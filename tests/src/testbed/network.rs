@@ -1,31 +1,32 @@
-//! The demo's three hosts and the links between them.
+//! Three hosts and the links between them.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::{LineAddress, OutputAddress};
 use crate::lab::{End, Namespace, connect};
 
 /// Three namespaces, connected as the configuration wants it. All go when dropped.
 #[derive(Debug)]
-pub(super) struct Network {
-    pub(super) exchange: Namespace,
-    pub(super) handler: Namespace,
-    pub(super) consumer: Namespace,
+pub(crate) struct Network {
+    pub(crate) exchange: Namespace,
+    pub(crate) handler: Namespace,
+    pub(crate) consumer: Namespace,
     /// The exchange's address by the handler's interface.
-    pub(super) line_sources: BTreeMap<String, Ipv4Addr>,
+    pub(crate) line_sources: BTreeMap<String, Ipv4Addr>,
     /// The consumer's address by the handler's interface.
-    pub(super) consumer_addresses: BTreeMap<String, Ipv4Addr>,
+    pub(crate) consumer_addresses: BTreeMap<String, Ipv4Addr>,
     /// Every link: both ends' namespace name and interface, sender first.
     links: Vec<[(String, String); 2]>,
 }
 
 impl Network {
-    pub(super) fn new(lines: &[LineAddress], outputs: &[OutputAddress]) -> Result<Self> {
+    pub(crate) fn new(lines: &[LineAddress], outputs: &[OutputAddress]) -> Result<Self> {
         let mut network = Self {
             exchange: Namespace::new("exchange")?,
             handler: Namespace::new("handler")?,
@@ -76,9 +77,23 @@ impl Network {
         Ok(())
     }
 
+    /// A socket on the exchange that sends to the line's group.
+    pub(crate) fn line_socket(&self, line: &LineAddress) -> Result<UdpSocket> {
+        let (source, group) = (self.line_sources[&line.interface], line.group);
+        self.exchange.enter(|| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+            socket.bind(&SocketAddrV4::new(source, 0).into()).with_context(|| format!("bind to {source}"))?;
+            socket.set_multicast_if_v4(&source)?;
+            socket.set_multicast_ttl_v4(8)?;
+            socket.set_multicast_loop_v4(false)?;
+            socket.connect(&group.into()).with_context(|| format!("send from {source} to {group}"))?;
+            Ok(socket.into())
+        })?
+    }
+
     /// Frames that the links themselves dropped, by the handler's or the sender's interface: a veth's queue was full. Only
     /// those that are not zero.
-    pub(super) fn link_drops(&self) -> Result<BTreeMap<String, u64>> {
+    pub(crate) fn link_drops(&self) -> Result<BTreeMap<String, u64>> {
         let mut drops = BTreeMap::new();
         for (side, direction) in [(0, "tx"), (1, "rx")] {
             for link in &self.links {

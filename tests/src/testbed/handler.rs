@@ -19,13 +19,13 @@ const SHOWN_LINES: usize = 30;
 
 /// A running handler; killed when dropped.
 #[derive(Debug)]
-pub(super) struct Handler {
+pub(crate) struct Handler {
     child: Child,
     log: PathBuf,
 }
 
 impl Handler {
-    pub(super) fn start(binary: &Path, config: &Path, namespace: &Namespace, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, config: &Path, namespace: &Namespace, directory: &Path) -> Result<Self> {
         ensure!(
             binary.is_file(),
             "no handler binary at {}: build it (cargo build --release -p feedhandler) or say --handler",
@@ -47,7 +47,7 @@ impl Handler {
     }
 
     /// Fails if the handler is gone.
-    pub(super) fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => bail!("the handler ended by itself, {status}; its last words:\n{}", self.last_words()),
@@ -55,7 +55,7 @@ impl Handler {
     }
 
     /// Asks the handler to end, and waits until it has.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&mut self) -> Result<()> {
         self.check()?;
         kill_process(self.pid(), Signal::TERM).context("SIGTERM to the handler")?;
         let deadline = Instant::now() + STOP_TIMEOUT;
@@ -73,13 +73,13 @@ impl Handler {
     }
 
     /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
-    fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 }

@@ -1,4 +1,4 @@
-//! Signals and panics: whatever ends the demo, its namespaces go.
+//! Signals and panics: whatever ends the program, its namespaces go.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,14 +10,14 @@ use crate::lab;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// True once the user wants the demo to end.
-pub(super) fn is_stopping() -> bool {
+/// True once the user wants the program to end.
+pub(crate) fn is_stopping() -> bool {
     STOP.load(Relaxed)
 }
 
 /// Installs what removes the namespaces on SIGINT, SIGTERM, SIGHUP and panics, also where a panic aborts.
 ///
-/// The first signal asks the demo to end in order, the second one ends it at once.
+/// The first signal asks the program to end in order, the second one ends it at once.
 ///
 /// # Errors
 /// If the signals cannot be listened to.

@@ -21,14 +21,14 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the handler's control socket.
-pub(super) struct Client {
+pub(crate) struct Client {
     runtime: Runtime,
     control: ControlClient<Channel>,
 }
 
 impl Client {
     /// Waits until the handler answers and says that it is ready.
-    pub(super) fn connect(socket: &Path, handler: &mut Handler) -> Result<Self> {
+    pub(crate) fn connect(socket: &Path, handler: &mut Handler) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?.timeout(CALL_TIMEOUT);
         let channel = {
@@ -54,13 +54,13 @@ impl Client {
         }
     }
 
-    pub(super) fn status(&mut self) -> Result<GetStatusResponse> {
+    pub(crate) fn status(&mut self) -> Result<GetStatusResponse> {
         let answer = self.runtime.block_on(self.control.get_status(GetStatusRequest {}));
         Ok(answer.context("GetStatus")?.into_inner())
     }
 
     /// Switches a line on or off; fails if that did not change anything.
-    pub(super) fn switch(&mut self, line: &LineAddress, on: bool) -> Result<()> {
+    pub(crate) fn switch(&mut self, line: &LineAddress, on: bool) -> Result<()> {
         let selector = Selector { channel: line.channel.clone(), line: line.name.clone(), ..Default::default() };
         let selector = Some(selector);
         let (verb, changed) = if on {

@@ -1,4 +1,4 @@
-//! The handler's configuration as the demo needs it: who is where, and the copy that the handler is started with.
+//! The handler's configuration as the testbed needs it: who is where, and the copy that the handler is started with.
 //!
 //! Read as plain TOML, because the handler itself is the one to judge it.
 #![forbid(unsafe_code)]
@@ -9,53 +9,56 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
-use super::ModeOption;
+use super::Mode;
 
 /// The configuration that is built in.
-pub(super) const DEFAULT: &str = include_str!("../../../config/demo.toml");
+pub(crate) const DEFAULT: &str = include_str!("../../../config/demo.toml");
 
 /// One line: where the exchange sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LineAddress {
+pub(crate) struct LineAddress {
     /// `feed/channel`.
-    pub(super) channel: String,
+    pub(crate) channel: String,
     /// `A` or `B`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The handler's interface.
-    pub(super) interface: String,
-    pub(super) group: SocketAddrV4,
+    pub(crate) interface: String,
+    pub(crate) group: SocketAddrV4,
     /// Address that the exchange sends from, if the handler asks for one.
-    pub(super) source: Option<Ipv4Addr>,
+    pub(crate) source: Option<Ipv4Addr>,
 }
 
 /// One destination: where the consumer listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct OutputAddress {
-    pub(super) channel: String,
-    pub(super) interface: String,
-    pub(super) group: SocketAddrV4,
+pub(crate) struct OutputAddress {
+    pub(crate) channel: String,
+    pub(crate) interface: String,
+    pub(crate) group: SocketAddrV4,
 }
 
 /// The configuration file.
 #[derive(Clone, Debug)]
-pub(super) struct DemoConfig {
+pub(crate) struct HandlerConfig {
     table: Table,
 }
 
-impl DemoConfig {
-    pub(super) fn load(path: Option<&Path>) -> Result<Self> {
+impl HandlerConfig {
+    pub(crate) fn load(path: Option<&Path>) -> Result<Self> {
         let text = match path {
             Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
             None => DEFAULT.to_owned(),
         };
         let table: Table = text.parse().context("the configuration is not TOML")?;
         let config = Self { table };
-        ensure!(!config.lines()?.is_empty() && !config.outputs()?.is_empty(), "the demo needs lines and a destination");
+        ensure!(
+            !config.lines()?.is_empty() && !config.outputs()?.is_empty(),
+            "the testbed needs lines and a destination"
+        );
         Ok(config)
     }
 
     /// Prepares the copy for this run.
-    pub(super) fn adapt(&mut self, socket: &Path, mode: Option<ModeOption>) -> Result<()> {
+    pub(crate) fn adapt(&mut self, socket: &Path, mode: Option<Mode>) -> Result<()> {
         let handler = self.table.get_mut("handler").and_then(Value::as_table_mut).context("[handler] is missing")?;
         handler.insert("grpc".to_owned(), format!("unix:{}", socket.display()).into());
         if let Some(mode) = mode {
@@ -73,7 +76,7 @@ impl DemoConfig {
 
     /// Replaces the channels by `count` copies of the first, each with a line A only, on groups of their own. They start
     /// with whatever comes first.
-    pub(super) fn replace_channels(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn replace_channels(&mut self, count: usize) -> Result<()> {
         let first_line = self.lines()?.swap_remove(0);
         let first_output = self.outputs()?.swap_remove(0);
         let feed = array_mut(&mut self.table, "feed")?.next().context("[[feed]] is missing")?;
@@ -102,19 +105,57 @@ impl DemoConfig {
         }
         feed.insert("channel".to_owned(), Value::Array(channels));
         self.table.insert("destination".to_owned(), Value::Array(destinations));
-        let used = [first_line.interface.as_str(), first_output.interface.as_str()];
-        let interfaces = self.table.get_mut("interface").and_then(Value::as_array_mut).context("[[interface]]")?;
-        interfaces.retain(|interface| interface.get("name").and_then(Value::as_str).is_some_and(|n| used.contains(&n)));
+        self.retain_interfaces(&[first_line.interface, first_output.interface])
+    }
+
+    /// Leaves the first line as the only one, and no interface that nothing uses.
+    pub(crate) fn keep_first_line(&mut self) -> Result<()> {
+        let first = self.lines()?.swap_remove(0);
+        let mut used: Vec<String> = self.outputs()?.into_iter().map(|output| output.interface).collect();
+        used.push(first.interface);
+        for feed in array_mut(&mut self.table, "feed")? {
+            for channel in array_mut(feed, "channel")? {
+                let lines = channel.get_mut("line").and_then(Value::as_array_mut).context("[[feed.channel.line]]")?;
+                lines.truncate(1);
+            }
+        }
+        self.retain_interfaces(&used)
+    }
+
+    /// Where the workers run, and whether they poll without a pause.
+    pub(crate) fn place_workers(&mut self, core: Option<usize>, is_spinning: bool) -> Result<()> {
+        for worker in array_mut(&mut self.table, "worker")? {
+            worker.insert("idle".to_owned(), if is_spinning { "spin" } else { "yield" }.into());
+            worker.remove("core");
+            if let Some(core) = core {
+                worker.insert("core".to_owned(), i64::try_from(core).context("core")?.into());
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
+    /// Sets `busy_poll_us` of every interface, which only mode `socket` allows.
+    pub(crate) fn busy_poll(&mut self, busy_poll_us: u32) -> Result<()> {
+        for interface in array_mut(&mut self.table, "interface")? {
+            interface.insert("busy_poll_us".to_owned(), i64::from(busy_poll_us).into());
+        }
+        Ok(())
+    }
+
+    fn retain_interfaces(&mut self, used: &[String]) -> Result<()> {
+        let interfaces = self.table.get_mut("interface").and_then(Value::as_array_mut).context("[[interface]]")?;
+        let is_used = |name: &str| used.iter().any(|used| used == name);
+        interfaces.retain(|interface| interface.get("name").and_then(Value::as_str).is_some_and(is_used));
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let text = toml::to_string(&self.table).context("cannot write the configuration as TOML")?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Every line, in file order.
-    pub(super) fn lines(&self) -> Result<Vec<LineAddress>> {
+    pub(crate) fn lines(&self) -> Result<Vec<LineAddress>> {
         let mut lines = Vec::new();
         for feed in array(&self.table, "feed")? {
             for channel in array(feed, "channel")? {
@@ -135,7 +176,7 @@ impl DemoConfig {
     }
 
     /// Every destination, in file order.
-    pub(super) fn outputs(&self) -> Result<Vec<OutputAddress>> {
+    pub(crate) fn outputs(&self) -> Result<Vec<OutputAddress>> {
         let output = |destination: &Table| -> Result<OutputAddress> {
             Ok(OutputAddress {
                 channel: text(destination, "channel")?.to_owned(),
@@ -146,14 +187,14 @@ impl DemoConfig {
         array(&self.table, "destination")?.map(output).collect()
     }
 
-    pub(super) fn publisher_id(&self) -> Result<u16> {
+    pub(crate) fn publisher_id(&self) -> Result<u16> {
         let feed = array(&self.table, "feed")?.next().context("[[feed]] is missing")?;
         let id = feed.get("publisher_id").and_then(Value::as_integer).context("publisher_id")?;
         u16::try_from(id).context("publisher_id")
     }
 
     /// The exchange's newest local midnight, UTC nanoseconds.
-    pub(super) fn midnight_ns(&self) -> Result<u64> {
+    pub(crate) fn midnight_ns(&self) -> Result<u64> {
         let feed = array(&self.table, "feed")?.next().context("[[feed]] is missing")?;
         let now = jiff::Timestamp::now().in_tz(text(feed, "time_zone")?)?;
         u64::try_from(now.start_of_day()?.timestamp().as_nanosecond()).context("before 1970")
@@ -180,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_built_in_configuration_has_two_lines_and_a_destination() {
-        let config = DemoConfig::load(None).unwrap();
+        let config = HandlerConfig::load(None).unwrap();
         let lines = config.lines().unwrap();
         assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["A", "B"]);
         assert!(lines.iter().all(|line| line.channel == "itch/equities" && line.source.is_some()));
@@ -193,15 +234,30 @@ mod tests {
 
     #[test]
     fn a_capture_gets_one_channel_per_group() {
-        let mut config = DemoConfig::load(None).unwrap();
-        config.adapt(Path::new("/tmp/x.sock"), Some(ModeOption::Skb)).unwrap();
+        let mut config = HandlerConfig::load(None).unwrap();
+        config.adapt(Path::new("/tmp/x.sock"), Some(Mode::Skb)).unwrap();
         config.replace_channels(3).unwrap();
         let text = toml::to_string(&config.table).unwrap();
-        let again = DemoConfig { table: text.parse().unwrap() };
+        let again = HandlerConfig { table: text.parse().unwrap() };
         let (lines, outputs) = (again.lines().unwrap(), again.outputs().unwrap());
         assert_eq!((lines.len(), outputs.len()), (3, 3));
         assert_eq!(lines[2].channel, outputs[2].channel);
         assert_eq!(array(&again.table, "interface").unwrap().count(), 2);
         assert!(text.contains("mode = \"skb\"") && text.contains("unix:/tmp/x.sock"));
+    }
+
+    #[test]
+    fn one_line_on_a_spinning_worker() {
+        let mut config = HandlerConfig::load(None).unwrap();
+        config.keep_first_line().unwrap();
+        config.place_workers(Some(7), true).unwrap();
+        config.busy_poll(50).unwrap();
+        let lines = config.lines().unwrap();
+        assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["A"]);
+        let interfaces: Vec<&Table> = array(&config.table, "interface").unwrap().collect();
+        assert_eq!(interfaces.len(), 2);
+        assert!(interfaces.iter().all(|interface| interface["busy_poll_us"].as_integer() == Some(50)));
+        let worker = array(&config.table, "worker").unwrap().next().unwrap();
+        assert_eq!((worker["core"].as_integer(), worker["idle"].as_str()), (Some(7), Some("spin")));
     }
 }
