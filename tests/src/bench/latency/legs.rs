@@ -62,15 +62,15 @@ impl Leg {
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
-            Self::IntendedToSent => "intended → send call (sender late)",
+            Self::IntendedToSent => "intended → send call",
             Self::SentToEntry => "send call → kernel entry",
-            Self::EntryToWorker => "kernel entry → worker",
+            Self::EntryToWorker => "entry → worker",
             Self::WorkerToDecoded => "worker → decoded",
             Self::DecodedToSent => "decoded → sent",
-            Self::EntryToConsumerKernel => "kernel entry → consumer's kernel",
-            Self::EntryToConsumer => "kernel entry → consumer",
+            Self::EntryToConsumerKernel => "entry → consumer's kernel",
+            Self::EntryToConsumer => "entry → consumer",
             Self::SentToConsumer => "send call → consumer",
-            Self::IntendedToConsumer => "intended → consumer: the whole way",
+            Self::IntendedToConsumer => "intended → consumer, all",
         }
     }
 }

@@ -14,8 +14,11 @@ use crate::testbed::Mode;
 /// One panel's size, pixels.
 const PANEL: (u32, u32) = (440, 330);
 
-/// Height of the title, pixels.
-const TITLE: u32 = 46;
+/// Height of the title and of the legend below it, pixels.
+const HEAD: [u32; 2] = [36, 26];
+
+/// Width that the legend needs, pixels.
+const LEGEND_WIDTH: u32 = 1000;
 
 /// What is drawn, and how strongly.
 const CURVES: [(Leg, f64, &str); 2] = [
@@ -30,14 +33,17 @@ const POINTS: u32 = 20;
 pub(super) fn write(report: &Report, path: &Path) -> Result<()> {
     let bursts = report.cells.iter().filter(|cell| cell.rate == report.cells[0].rate).count().max(1);
     let rows = report.cells.len().div_ceil(bursts);
-    let size = (PANEL.0 * bursts as u32, PANEL.1 * rows as u32 + TITLE);
+    let size = ((PANEL.0 * bursts as u32).max(LEGEND_WIDTH), PANEL.1 * rows as u32 + HEAD[0] + HEAD[1]);
     let root = SVGBackend::new(path, size).into_drawing_area();
     root.fill(&WHITE).map_err(drawing)?;
     let title =
         format!("Latency by percentile, µs: AF_XDP and busy-polled kernel sockets, {} rounds together", report.rounds);
-    let root = root.titled(&title, ("sans-serif", 20)).map_err(drawing)?;
+    let (head, panels) = root.split_vertically(HEAD[0] + HEAD[1]);
+    let (title_area, legend_area) = head.split_vertically(HEAD[0]);
+    title_area.titled(&title, ("sans-serif", 20)).map_err(drawing)?;
+    legend(&legend_area, report).map_err(drawing)?;
     let span = span(report);
-    for (panel, cell) in root.split_evenly((rows, bursts)).iter().zip(&report.cells) {
+    for (panel, cell) in panels.split_evenly((rows, bursts)).iter().zip(&report.cells) {
         draw(panel, cell, &span).map_err(drawing)?;
     }
     root.present().map_err(drawing)
@@ -94,21 +100,26 @@ fn draw(panel: &Panel<'_>, cell: &CellReport, span: &Span) -> DrawResult {
         .label_style(("sans-serif", 12))
         .draw()?;
     for mode in &cell.modes {
-        for (leg, strength, words) in CURVES {
+        for (leg, strength, _) in CURVES {
             let Some(samples) = mode.samples.get(&leg) else { continue };
-            let style = color(mode).mix(strength).stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points(samples), style))?
-                .label(format!("{}: {words}", name(mode)))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+            chart.draw_series(LineSeries::new(points(samples), color(mode).mix(strength).stroke_width(2)))?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .label_font(("sans-serif", 11))
-        .draw()
+    Ok(())
+}
+
+/// The curves' names, in one row.
+fn legend(area: &Panel<'_>, report: &Report) -> DrawResult {
+    let Some(cell) = report.cells.first() else { return Ok(()) };
+    let curves = cell.modes.iter().flat_map(|mode| CURVES.map(|curve| (mode, curve)));
+    let width = area.dim_in_pixel().0 as i32 / (cell.modes.len() * CURVES.len()) as i32;
+    for (at, (mode, (_, strength, words))) in (0..).zip(curves) {
+        let (x, y) = (at * width + 10, HEAD[1] as i32 / 2);
+        let style = color(mode).mix(strength).stroke_width(3);
+        area.draw(&PathElement::new([(x, y), (x + 20, y)], style))?;
+        area.draw(&Text::new(format!("{}: {words}", name(mode)), (x + 26, y - 7), ("sans-serif", 13)))?;
+    }
+    Ok(())
 }
 
 const fn name(mode: &ModeReport) -> &'static str {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::{CellReport, ModeReport, Report};
+use super::{CellReport, ModeReport, Report, RoundReport};
 use crate::bench::latency::figures::Figures;
 use crate::bench::latency::legs::Leg;
 
@@ -18,6 +18,9 @@ const OVERVIEW: [(Leg, usize); 5] = [
     (Leg::IntendedToConsumer, 2),
 ];
 
+/// Share of the time from which on what others did on the cores is worth a warning.
+const BUSY_SHARE: f64 = 0.002;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for cell in &self.cells {
@@ -25,6 +28,14 @@ impl fmt::Display for Report {
             writeln!(f, "{}", cell.table())?;
             for mode in &cell.modes {
                 writeln!(f, "  {}", mode.account())?;
+                let waited = mode.waited_share(self.seconds);
+                if waited > BUSY_SHARE {
+                    writeln!(
+                        f,
+                        "    busy machine: others had the worker's or the bench's core {:.1} % of the time; the tail is theirs",
+                        waited * 100.0
+                    )?;
+                }
             }
             writeln!(f)?;
         }
@@ -32,7 +43,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.overview())?;
         writeln!(
             f,
-            "Microseconds, AF_XDP / kernel sockets = ratio; medians over {} rounds of {} s. Same handler, same \
+            "Microseconds, AF_XDP/kernel sockets ×ratio; medians over {} rounds of {} s. Same handler, same \
              configuration but for `mode`\n(native; socket with busy_poll_us = {}); one line (A), every message in a packet \
              of its own, a fresh handler per run.",
             self.rounds, self.seconds, self.busy_poll_us
@@ -61,7 +72,8 @@ impl fmt::Display for Report {
 impl Report {
     fn overview(&self) -> Table {
         let mut table = table();
-        let columns = OVERVIEW.map(|(leg, at)| format!("{}\n{}", leg.label(), Figures::NAMES[at]));
+        let columns =
+            OVERVIEW.map(|(leg, at)| format!("{}\n{}", leg.label().replace(" → ", "\n→ "), Figures::NAMES[at]));
         table.set_header(
             ["messages/s".to_owned(), "burst".to_owned()].into_iter().chain(columns).chain(["lost".to_owned()]),
         );
@@ -78,7 +90,7 @@ impl Report {
 impl CellReport {
     fn table(&self) -> Table {
         let mut table = table();
-        table.set_header(std::iter::once("AF_XDP / sockets = ratio, µs").chain(Figures::NAMES));
+        table.set_header(std::iter::once("µs, AF_XDP/sockets ×ratio").chain(Figures::NAMES));
         for leg in Leg::ALL {
             let figures = (0..Figures::NAMES.len()).map(|at| self.compare(leg, at));
             table.add_row(std::iter::once(leg.label().to_owned()).chain(figures));
@@ -90,19 +102,27 @@ impl CellReport {
     fn compare(&self, leg: Leg, at: usize) -> String {
         let [ours, theirs] = self.modes.each_ref().map(|mode| mode.median.get(&leg).and_then(|figures| figures.ns[at]));
         let text = |ns: Option<u64>| match ns {
-            Some(ns) => format!("{:.1}", ns as f64 / 1e3),
+            // Below 100 µs the tenths tell something.
+            Some(ns) if ns < 100_000 => format!("{:.1}", ns as f64 / 1e3),
+            Some(ns) => format!("{:.0}", ns as f64 / 1e3),
             None if leg.stage().is_some() => "–".to_owned(),
             None => "lost".to_owned(),
         };
         match (ours, theirs) {
             (None, None) if leg.stage().is_some() => "–".to_owned(),
-            (Some(a), Some(b)) if b > 0 => format!("{} / {} = {:.2}", text(ours), text(theirs), a as f64 / b as f64),
-            _ => format!("{} / {}", text(ours), text(theirs)),
+            (Some(a), Some(b)) if b > 0 => format!("{}/{} ×{:.2}", text(ours), text(theirs), a as f64 / b as f64),
+            _ => format!("{}/{}", text(ours), text(theirs)),
         }
     }
 }
 
 impl ModeReport {
+    /// Of the measured time, the share in which the worker or the bench was kept from its core; of both, the larger.
+    fn waited_share(&self, seconds: f64) -> f64 {
+        let share = |round: &RoundReport| round.worker_waited_ns.max(round.bench_waited_ns) as f64 / 1e9 / seconds;
+        self.rounds.iter().map(share).sum::<f64>() / self.rounds.len().max(1) as f64
+    }
+
     /// What became of the messages, in one line.
     fn account(&self) -> String {
         let mut text = format!(
