@@ -17,14 +17,21 @@ pub fn utc_ns() -> u64 {
 
 /// What to add to a CLOCK_MONOTONIC time to get UTC, nanoseconds (wrapping).
 ///
-/// Taken between two reads of the monotonic clock, so that a preempted call cannot shift it by more than they differ.
+/// The tightest of a few readings, each between two of the monotonic clock: a reading in whose middle the thread was
+/// preempted would be off by as long as that took, for as long as it is used.
 #[must_use]
 pub fn utc_offset_ns() -> u64 {
-    let before = monotonic_ns();
-    let utc = utc_ns();
-    let after = monotonic_ns();
-    utc.wrapping_sub(before + (after - before) / 2)
+    let reading = || {
+        let before = monotonic_ns();
+        let utc = utc_ns();
+        let width = monotonic_ns() - before;
+        (width, utc.wrapping_sub(before + width / 2))
+    };
+    (0..READINGS).map(|_| reading()).min_by_key(|(width, _)| *width).map_or(0, |(_, offset)| offset)
 }
+
+/// Readings that [`utc_offset_ns`] takes.
+const READINGS: usize = 5;
 
 fn to_ns(time: rustix::time::Timespec) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)

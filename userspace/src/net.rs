@@ -52,17 +52,6 @@ pub struct Received {
 /// The datagrams of one receive call, oldest first.
 pub type Batch = ArrayVec<Received, BATCH>;
 
-/// One datagram as the feed stages see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    /// The line whose group it was sent to.
-    pub line: LineIndex,
-    /// UDP payload.
-    pub payload: &'a [u8],
-    /// CLOCK_MONOTONIC of its arrival, nanoseconds.
-    pub received_ns: u64,
-}
-
 /// Does the same for every kind of port.
 macro_rules! each_port {
     ($port:expr, $kind:ident, $inner:ident => $call:expr) => {

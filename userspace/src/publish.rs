@@ -57,6 +57,13 @@ impl Publisher {
         }
     }
 
+    /// Tells the streams of a channel what it knows without a message; see [`ChannelState`](crate::feed::ChannelState).
+    pub fn set_input(&mut self, channel: ChannelIndex, session: &Session, next: u64, is_alive: bool) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+            stream.set_input(session, next, is_alive);
+        }
+    }
+
     /// Gives the open packets' frames back, at shutdown.
     pub fn close(&mut self, frames: &Frames) {
         for stream in &mut self.streams {

@@ -138,6 +138,7 @@ impl Summary {
                 let place = format!("{} {} {}: {}", port.interface, port.queue, port.direction, counter.name);
                 self.drops.insert(place, counter.value);
             }
+            self.add_drops(&format!("{} {} {}", port.interface, port.queue, port.direction), &port.drops);
         }
         self.latencies.extend(status.latencies.iter().map(|l| Latency {
             stage: l.stage.clone(),

@@ -41,6 +41,15 @@ pub enum BuildError {
     /// An AF_XDP socket could not be opened.
     #[error(transparent)]
     Xsk(#[from] XskError),
+    /// Zero-copy was forced, and the kernel gave the socket copy mode.
+    #[error(
+        "interface `{interface}`: mode = \"zero-copy\" is not in force: sockets of one worker share their memory, and the \
+         first of them has copy mode; give the interface a worker of its own, or set mode = \"auto\""
+    )]
+    NotZeroCopy {
+        /// Its kernel name.
+        interface: String,
+    },
     /// A kernel socket could not be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -118,14 +127,23 @@ pub fn edges(plan: &Plan, cookie: u16) -> Result<Vec<Edge>, BuildError> {
     let mut edges = Vec::new();
     for (index, wanted) in plan.interfaces.iter().enumerate() {
         let interface = Interface::read(&wanted.name)?;
+        interface.check_carrier()?;
+        for worker in &plan.workers {
+            let numbers =
+                |queues: &[QueuePlan]| queues.iter().filter(|q| q.interface == index).map(|q| q.queue).collect();
+            let (rx, tx): (Vec<u32>, Vec<u32>) = (numbers(&worker.rx), numbers(&worker.tx));
+            rx.into_iter().try_for_each(|queue| interface.check_queue(queue, true))?;
+            tx.into_iter().try_for_each(|queue| interface.check_queue(queue, false))?;
+        }
         let receives = plan.workers.iter().flat_map(|worker| &worker.rx).any(|queue| queue.interface == index);
         let steering = match wanted.mode {
             Mode::Socket => None,
             mode if receives => Some(Steering::attach(&wanted.name, mode, cookie)?),
             _ => None,
         };
-        // What the sockets then get is read back from them.
-        edges.push(Edge { interface, steering, mode: wanted.mode });
+        // A driver without native XDP leaves `auto` with skb; the rest is read back from the sockets.
+        let fell_back = steering.as_ref().is_some_and(|steering| steering.mode() == Mode::Skb);
+        edges.push(Edge { interface, steering, mode: if fell_back { Mode::Skb } else { wanted.mode } });
     }
     Ok(edges)
 }
@@ -187,7 +205,7 @@ fn ports(
         if edge.mode == Mode::Socket {
             let busy_poll_us = plan.interfaces[queue.interface].busy_poll_us;
             let options = SocketOptions { busy_poll_us, ..SocketOptions::default() };
-            rx.push(RxPort::Socket(SocketRx::new(&socket_lines(plan, queue, edge), &options)?));
+            rx.push(RxPort::Socket(SocketRx::new(&socket_lines(plan, index, queue, edge), &options)?));
             continue;
         }
         let mut pair = open(wanted.ring_entries, edge, queue, true, transmits.is_some(), frames, cookie)?;
@@ -225,12 +243,19 @@ fn open(
     cookie: u16,
 ) -> Result<xsk::XskPair, BuildError> {
     let pair = xsk::open(frames, &edge.interface.name, queue.queue, rx, tx, edge.mode, ring_entries, cookie)?;
-    edge.mode = pair.in_force();
+    let in_force = pair.in_force();
+    if edge.mode == Mode::ZeroCopy && in_force != Mode::ZeroCopy {
+        return Err(BuildError::NotZeroCopy { interface: edge.interface.name.clone() });
+    }
+    edge.mode = in_force;
     Ok(pair)
 }
 
-fn socket_lines(plan: &Plan, queue: QueuePlan, edge: &Edge) -> Vec<SocketLine> {
-    let on_it = |line: &crate::config::plan::LinePlan| line.interface == queue.interface;
+/// The worker's lines on an interface: kernel sockets know no queues, so the configuration allows queue 0 only.
+fn socket_lines(plan: &Plan, worker: usize, queue: QueuePlan, edge: &Edge) -> Vec<SocketLine> {
+    let on_it = |line: &crate::config::plan::LinePlan| {
+        line.interface == queue.interface && plan.channels[line.channel].worker == worker
+    };
     (0..)
         .zip(&plan.lines)
         .filter(|(_, line)| on_it(line))

@@ -87,17 +87,21 @@ impl Desk {
     fn worker_status(&self, worker: usize) -> v1::WorkerStatus {
         let plan = &self.plan.workers[worker];
         let shared = &self.links[worker].shared;
-        let port = |(queue, counts): (&QueuePlan, &SharedCounts<{ PortCounts::COUNT }>), direction: &str| {
+        type Port<'a> = (&'a QueuePlan, &'a SharedCounts<{ PortCounts::COUNT }>);
+        let port = |(queue, counts): Port<'_>, direction: &str, drops: DropCounts| {
             let values = counts.load();
             v1::PortStatus {
                 interface: self.plan.interfaces[queue.interface].name.clone(),
                 queue: queue.queue,
                 direction: direction.to_owned(),
                 counters: counters(PortCounts::FIELDS, &values),
+                drops: drop_status(drops),
             }
         };
-        let rx = plan.rx.iter().zip(&shared.rx).map(|pair| port(pair, "rx"));
-        let tx = plan.tx.iter().zip(&shared.tx).map(|pair| port(pair, "tx"));
+        // What receive ports drop is of no known line, and reported as that.
+        let rx = plan.rx.iter().zip(&shared.rx).map(|pair| port(pair, "rx", DropCounts::default()));
+        let tx = plan.tx.iter().zip(&shared.tx).zip(&shared.tx_drops);
+        let tx = tx.map(|(pair, drops)| port(pair, "tx", DropCounts::from_values(drops.load())));
         v1::WorkerStatus {
             name: plan.name.clone(),
             core: plan.core.and_then(|core| u32::try_from(core).ok()),

@@ -243,11 +243,15 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         add("worker", &worker.name, link.shared.drops(plan.lines.len()));
+        for (queue, drops) in worker.tx.iter().zip(&link.shared.tx_drops) {
+            let name = format!("{}/{}", plan.interfaces[queue.interface].name, queue.queue);
+            add("port", &name, DropCounts::from_values(drops.load()));
+        }
     }
     for (i, destination) in plan.destinations.iter().enumerate() {
         let counts = desk.link_of_channel(destination.channel).shared.destination_drops[i].load();
         add("destination", &destination.name, DropCounts::from_values(counts));
     }
-    let help = "Packets not passed on, by reason: of a line, of a worker (no known line), or of a destination";
+    let help = "Packets not passed on, by reason: of a line, of a worker (no known line), of a destination (not built), or of a transmit port (not sent)";
     out.counter("drops", help, samples)
 }

@@ -42,7 +42,7 @@ impl Rules {
         let Parsed { key, source_ip, payload_offset, payload_len } = parse(frame).map_err(|_| DropReason::NotUdp)?;
         let at = self.0.binary_search_by_key(&key, |(key, _)| *key).map_err(|_| DropReason::UnknownGroup)?;
         let rule = self.0[at].1;
-        if rule.source_ip != [0; 4] && rule.source_ip != source_ip {
+        if !rule.accepts(source_ip) {
             return Err(DropReason::UnknownGroup);
         }
         Ok(Classified { line: rule.line, payload_offset, payload_len })

@@ -56,6 +56,15 @@ pub enum InterfaceError {
         /// Queues it has.
         count: u32,
     },
+    /// Nothing is plugged in, or it is down.
+    #[error(
+        "interface `{name}` has no carrier; bring it up (`ip link set dev {name} up`) and check the cable, or the other end \
+         of a veth pair"
+    )]
+    NoCarrier {
+        /// Interface name.
+        name: String,
+    },
     /// The list of interfaces could not be read.
     #[error("cannot list the network interfaces: {0}")]
     List(std::io::Error),
@@ -97,6 +106,14 @@ impl Interface {
             rx_queues,
             tx_queues,
         })
+    }
+
+    /// Refuses an interface that could neither receive nor send.
+    ///
+    /// # Errors
+    /// [`InterfaceError::NoCarrier`].
+    pub fn check_carrier(&self) -> Result<(), InterfaceError> {
+        if self.has_carrier { Ok(()) } else { Err(InterfaceError::NoCarrier { name: self.name.clone() }) }
     }
 
     /// Whether the interface has a receive (`rx`) or transmit queue of this number; true if the number is unknown.

@@ -292,7 +292,7 @@ impl Frames {
     }
 
     /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
-    pub(super) fn tx_descriptor(&self, frame: &Frame) -> Option<FrameDesc> {
+    pub(super) fn tx_descriptor(&self, frame: &mut Frame) -> Option<FrameDesc> {
         let index = self.index(frame);
         let Slot { start, len, .. } = self.slots[index].get();
         let Memory::Umem(memory) = &self.memory else { return None };
@@ -301,8 +301,8 @@ impl Frames {
             TAGGED_HOME => memory.tagged[index],
             _ => return None,
         };
-        // SAFETY: the descriptor lies within this UMEM, and `frame` proves that neither the kernel nor anybody else uses
-        // the frame. Only the copy's length is changed.
+        // SAFETY: the descriptor lies within this UMEM, and the exclusive borrow of its only `Frame` proves that neither
+        // the kernel nor anybody else uses the bytes. Only the copy's length is changed.
         unsafe { memory.umem.data_mut(&mut descriptor) }.cursor().set_pos(usize::from(len));
         Some(descriptor)
     }

@@ -136,9 +136,9 @@ impl TxRing {
 
     /// Takes a frame whose packet is complete; call only when [`Self::has_room`]. Gives the frame back if it has no
     /// descriptor that begins where its packet does.
-    fn push(&mut self, frames: &Frames, frame: Frame) -> Result<(), Frame> {
+    fn push(&mut self, frames: &Frames, mut frame: Frame) -> Result<(), Frame> {
         assert_eq!(self.pool, frames.pool(), "the pool that the socket was opened on");
-        let Some(descriptor) = frames.tx_descriptor(&frame) else { return Err(frame) };
+        let Some(descriptor) = frames.tx_descriptor(&mut frame) else { return Err(frame) };
         frames.lend(frame, Owner::Tx);
         self.waiting.push(descriptor);
         Ok(())

@@ -49,6 +49,8 @@ pub struct Stream {
     position: Option<Position>,
     /// CLOCK_MONOTONIC of the newest tick that saw something sent, nanoseconds.
     quiet_since_ns: u64,
+    /// Whether the channel hears its exchange: while it does not, no heartbeat claims that all is well.
+    is_input_alive: bool,
     /// Whether anything was sent since that tick: the stages have no clock, so the tick dates it.
     sent_since_tick: bool,
     counts: DestinationCounts,
@@ -64,6 +66,7 @@ impl Stream {
             open: None,
             position: None,
             quiet_since_ns: 0,
+            is_input_alive: false,
             sent_since_tick: false,
             counts: DestinationCounts::default(),
             drops: DropCounts::default(),
@@ -142,6 +145,14 @@ impl Stream {
         }
     }
 
+    /// What the channel knows without a message: its session and next number, and whether its lines are alive.
+    pub(super) fn set_input(&mut self, session: &Session, next: u64, is_alive: bool) {
+        self.is_input_alive = is_alive;
+        if self.open.is_none() && self.position.is_none_or(|position| position.session != *session) {
+            self.position = Some(Position { session: *session, next, ends_left: None });
+        }
+    }
+
     /// Sends what is due by time.
     pub(super) fn tick(&mut self, now_ns: u64, frames: &Frames, ports: &mut [TxPort]) {
         if std::mem::take(&mut self.sent_since_tick) {
@@ -156,7 +167,8 @@ impl Stream {
             self.send_open(frames, ports);
         } else if let Some(Position { session, next, ends_left }) = self.position {
             match ends_left {
-                None => self.send_header(&session, next, HEARTBEAT, frames, ports),
+                None if self.is_input_alive => self.send_header(&session, next, HEARTBEAT, frames, ports),
+                None => {}
                 Some(0) => {}
                 Some(left) => {
                     self.position = Some(Position { session, next, ends_left: Some(left - 1) });
@@ -192,13 +204,11 @@ impl Stream {
 
     fn send(&mut self, frame: crate::net::umem::Frame, payload_bytes: usize, frames: &Frames, ports: &mut [TxPort]) {
         let port = &mut ports[self.settings.port];
-        match port.send(frames, frame, payload_bytes, self.settings.port_destination) {
-            Ok(()) => {
-                self.counts.packets += 1;
-                self.counts.bytes += payload_bytes as u64;
-                self.sent_since_tick = true;
-            }
-            Err(reason) => self.drops.add(reason),
+        // What the port refuses it counts, like everything that is lost behind this point.
+        if port.send(frames, frame, payload_bytes, self.settings.port_destination).is_ok() {
+            self.counts.packets += 1;
+            self.counts.bytes += payload_bytes as u64;
+            self.sent_since_tick = true;
         }
     }
 }

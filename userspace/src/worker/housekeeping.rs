@@ -7,6 +7,7 @@ use super::Worker;
 use super::shared::Event;
 use super::tap::Tap;
 use crate::clock;
+use crate::feed::{ChannelIndex, ChannelState};
 use crate::metrics::{DropCounts, DropReason};
 use crate::net::{RxPort, TxPort};
 
@@ -93,6 +94,11 @@ impl Worker {
         for i in 0..self.channels.len() {
             let slot = &mut self.channels[i];
             let state = slot.channel.state();
+            if let Some(session) = slot.channel.session() {
+                let channel = ChannelIndex::try_from(slot.plan_index).expect("fewer than 65,536 channels");
+                let next = slot.channel.counts().next_sequence;
+                self.publisher.set_input(channel, &session, next, state != ChannelState::Stale);
+            }
             if state != slot.reported {
                 slot.reported = state;
                 let event = Event::State { channel: slot.plan_index, state: state as u64 };
@@ -128,8 +134,9 @@ impl Worker {
         for (port, counts) in self.rx.iter().zip(&shared.rx) {
             counts.store(&port.counts().values());
         }
-        for (port, counts) in self.tx.iter().zip(&shared.tx) {
+        for (port, (counts, drops)) in self.tx.iter().zip(shared.tx.iter().zip(&shared.tx_drops)) {
             counts.store(&port.counts().values());
+            drops.store(&port.drops().values());
         }
         shared.cycles.store(self.schedule.cycles, Relaxed);
         shared.longest_cycle_ns.store(self.schedule.longest_cycle_ns, Relaxed);

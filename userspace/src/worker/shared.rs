@@ -66,8 +66,10 @@ pub struct WorkerShared {
     pub sessions: Vec<SharedSession>,
     /// By destination index.
     pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
-    /// Drops on the way out, by destination index.
+    /// Blocks and packets that could not be built, by destination index.
     pub destination_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
+    /// Packets that transmit ports refused, or took and could not send, in the order of `WorkerPlan::tx`.
+    pub tx_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// Receive ports, in the order of `WorkerPlan::rx`.
     pub rx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
     /// Transmit ports, in the order of `WorkerPlan::tx`.
@@ -100,6 +102,7 @@ impl WorkerShared {
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
+            tx_drops: many(tx),
             rx: many(rx),
             tx: many(tx),
             ..Self::default()

@@ -58,13 +58,11 @@ impl Frames {
     pub(in crate::net) fn take_meta(&self, frame: &mut Frame, cookie: u16) -> Option<FrameMeta> {
         let end = self.packet_start(frame) - BUFFER_START;
         let meta = self.whole_mut(frame).get_mut(end.checked_sub(META_BYTES)?..end)?;
-        let half = |at: usize| u16::from_ne_bytes([meta[at], meta[at + 1]]);
-        if half(14) != cookie {
+        let found = FrameMeta::from_bytes(*meta.first_chunk()?);
+        if found.cookie != cookie {
             return None;
         }
-        let received_ns = u64::from_ne_bytes(meta[..8].try_into().ok()?);
-        let found = FrameMeta { received_ns, line: half(8), payload_offset: half(10), payload_len: half(12), cookie };
-        meta[14..].fill(0);
+        meta[META_BYTES - size_of_val(&cookie)..].fill(0);
         Some(found)
     }
 

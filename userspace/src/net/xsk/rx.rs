@@ -59,6 +59,8 @@ impl XskRx {
         }
         counts.batches += 1;
         counts.frames += descriptors.len() as u64;
+        // For frames without a stamp (a driver without metadata): when we saw them, at one clock read per call.
+        let mut seen_ns = None;
         for descriptor in descriptors {
             let (index, start) = frames.locate(descriptor);
             // A frame that was not lent to a receive port is somebody else's: it must not be freed.
@@ -68,7 +70,8 @@ impl XskRx {
             };
             *lent -= 1;
             match find_datagram(frames, &mut frame, start, descriptor, *cookie, rules) {
-                Ok((Classified { line, payload_offset, payload_len }, received_ns)) => {
+                Ok((Classified { line, payload_offset, payload_len }, stamp_ns)) => {
+                    let received_ns = stamp_ns.unwrap_or_else(|| *seen_ns.get_or_insert_with(clock::monotonic_ns));
                     batch.push(Received { frame, payload_offset, payload_len, line, received_ns });
                 }
                 Err(reason) => {
@@ -137,7 +140,7 @@ impl AsFd for XskRx {
     }
 }
 
-/// Finds the datagram in a frame, by the metadata or by parsing, and when it arrived.
+/// Finds the datagram in a frame, by the metadata or by parsing, and when it arrived if it is stamped.
 fn find_datagram(
     frames: &Frames,
     frame: &mut Frame,
@@ -145,18 +148,18 @@ fn find_datagram(
     descriptor: &FrameDesc,
     cookie: u16,
     rules: &Rules,
-) -> Result<(Classified, u64), DropReason> {
+) -> Result<(Classified, Option<u64>), DropReason> {
     let len = descriptor.lengths().data();
     // A packet over several frames cannot be: the socket is bound without XDP_USE_SG.
     if !frames.set_packet(frame, start, len) || descriptor.has_more_frames() {
         return Err(DropReason::BadBounds);
     }
     let Some(meta) = frames.take_meta(frame, cookie) else {
-        return Ok((rules.classify(frames.data(frame))?, clock::monotonic_ns()));
+        return Ok((rules.classify(frames.data(frame))?, None));
     };
     if usize::from(meta.payload_offset) + usize::from(meta.payload_len) > len {
         return Err(DropReason::BadBounds);
     }
     let found = Classified { line: meta.line, payload_offset: meta.payload_offset, payload_len: meta.payload_len };
-    Ok((found, meta.received_ns))
+    Ok((found, Some(meta.received_ns)))
 }

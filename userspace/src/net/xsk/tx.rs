@@ -101,6 +101,10 @@ impl XskTx {
         destination: usize,
     ) -> Result<(), DropReason> {
         if !self.tx.has_room() {
+            // Mostly it is the batch that is full, not the ring: then no system call is needed here.
+            self.counts.frames += self.tx.submit() as u64;
+        }
+        if !self.tx.has_room() {
             self.flush(frames);
             if !self.tx.has_room() {
                 return Err(self.refuse(frames, frame, DropReason::TxFull));
@@ -208,7 +212,7 @@ impl XskTx {
     /// See [`crate::net::TxPort::frames_held`].
     #[must_use]
     pub fn frames_held(&self) -> usize {
-        self.lent
+        self.lent + self.prefilled_count()
     }
 
     /// Frames that lie for good in the fill ring of a TX-only zero-copy socket, 0 otherwise. They count as lent to a

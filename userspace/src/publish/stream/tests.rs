@@ -19,7 +19,9 @@ impl Bench {
         let header = crate::net::headers::Header::multicast([2; 6], 0, "10.0.0.1:1".parse().unwrap(), group, 1);
         let port_destination = port.add_destination(header.unwrap()).unwrap();
         let settings = StreamSettings { destination: 0, channel: 0, port: 0, port_destination, format, payload_bytes };
-        Self { frames: Frames::heap(frame_count, 2048), ports: vec![port], stream: Stream::new(settings) }
+        let mut stream = Stream::new(settings);
+        stream.set_input(&SESSION, 1, true);
+        Self { frames: Frames::heap(frame_count, 2048), ports: vec![port], stream }
     }
 
     fn block(&mut self, sequence: u64, message: &[u8], records: &[u8]) {
@@ -129,6 +131,19 @@ fn a_loss_moves_the_heartbeat_on() {
     bench.stream.tick(1, &bench.frames, &mut bench.ports);
     bench.stream.tick(HEARTBEAT_NS + 1, &bench.frames, &mut bench.ports);
     assert_eq!(bench.sent(), [packet(9, 0, &[])]);
+}
+
+#[test]
+fn heartbeats_are_sent_before_the_first_message_and_not_while_the_input_is_dead() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.stream.tick(HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent(), [packet(1, 0, &[])]);
+    bench.stream.set_input(&SESSION, 1, false);
+    bench.stream.tick(2 * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    assert!(bench.sent().is_empty());
+    bench.stream.set_input(b"SESSION002", 7, true);
+    bench.stream.tick(3 * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    assert_eq!(bench.sent()[0][..18], *b"SESSION002\0\0\0\0\0\0\0\x07", "the session that is heard now");
 }
 
 #[test]
