@@ -84,6 +84,7 @@ fn draw(panel: &Panel<'_>, cell: &CellReport, span: &Span) -> DrawResult {
     let mut chart = ChartBuilder::on(panel)
         .caption(format!("{} messages/s, bursts of {}", cell.rate, cell.burst), ("sans-serif", 15))
         .margin(8)
+        .margin_right(26)
         .x_label_area_size(30)
         .y_label_area_size(54)
         .build_cartesian_2d(
