@@ -34,20 +34,16 @@ impl Publisher {
         Outbound { streams: &mut self.streams, frames, ports }
     }
 
-    /// Hands over every open packet that holds at least one record, then transmits. Returns whether anything left.
+    /// Hands over every open packet that holds at least one record, then transmits.
     ///
     /// A packet of nothing but empty blocks stays open: it waits for the next record or for [`Self::tick`].
-    pub fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) -> bool {
+    pub fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) {
         for stream in &mut self.streams {
             stream.flush(frames, ports);
         }
-        let mut sent = false;
         for port in ports {
-            let before = port.counts().frames;
             port.flush(frames);
-            sent |= port.counts().frames != before;
         }
-        sent
     }
 
     /// Sends what is due by time: packets of empty blocks, heartbeats, repeated ends of session.

@@ -7,24 +7,22 @@
 
 mod housekeeping;
 pub mod shared;
+mod stages;
 mod tap;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use arrayvec::ArrayVec;
-
 use crate::clock;
 use crate::config::plan::Idle;
 use crate::feed::{Channel, LineRole};
-use crate::latency::{Stage, StageHistograms};
-use crate::metrics::{DropCounts, DropReason};
+use crate::latency::StageHistograms;
+use crate::metrics::DropCounts;
 use crate::net::umem::Frames;
-use crate::net::{BATCH, Batch, RxPort, TxPort};
+use crate::net::{Batch, RxPort, TxPort};
 use crate::publish::Publisher;
 use housekeeping::Schedule;
 use shared::{Command, Event, WorkerShared};
-use tap::Tap;
 
 /// What the worker knows of one line of the plan.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +88,8 @@ pub struct Worker {
     shared: Arc<WorkerShared>,
     latency: Box<StageHistograms>,
     batch: Batch,
+    /// Arrival times of the packets that the stages are delivering.
+    arrivals: Vec<u64>,
     utc_offset_ns: u64,
     schedule: Schedule,
     stopping: bool,
@@ -120,6 +120,7 @@ impl Worker {
             shared,
             latency: Box::default(),
             batch: Batch::new(),
+            arrivals: Vec::with_capacity(stages::MOST_ARRIVALS),
             utc_offset_ns: clock::utc_offset_ns(),
             schedule: Schedule::default(),
             stopping: false,
@@ -155,64 +156,8 @@ impl Worker {
         for port in &mut self.tx {
             port.reclaim(&self.frames);
         }
-        self.keep_house(started_ns, received);
+        self.keep_house(started_ns, received, &clock);
         received
-    }
-
-    /// Takes the batch through all stages and gives its frames back.
-    fn run_batch(&mut self, clock: &impl Fn() -> u64) {
-        let woken_ns = clock();
-        let admitted = self.admit_batch(woken_ns);
-        let mut tap = Tap {
-            outbound: self.publisher.outbound(&self.frames, &mut self.tx),
-            events: &mut self.events,
-            dropped: &mut self.events_dropped,
-        };
-        let (frames, batch) = (&self.frames, &self.batch);
-        for slot in self.channels.iter_mut().filter(|slot| slot.touched) {
-            slot.touched = false;
-            slot.channel.deliver(|i| frames.payload(&batch[usize::from(i)]), self.utc_offset_ns, &mut tap);
-        }
-        let decoded_ns = clock();
-        if self.publisher.flush(&self.frames, &mut self.tx) {
-            let sent_ns = clock();
-            let count = admitted.len() as u64;
-            self.latency.record_n(Stage::WorkerToDecoded, decoded_ns - woken_ns, count);
-            self.latency.record_n(Stage::DecodedToSent, sent_ns - decoded_ns, count);
-            for entry_ns in admitted {
-                self.latency.record(Stage::EntryToSent, sent_ns.saturating_sub(entry_ns));
-            }
-        }
-        for received in self.batch.drain(..) {
-            self.frames.free(received.frame);
-        }
-    }
-
-    /// Stage 1 for the whole batch; returns the arrival times of the datagrams that were not dropped.
-    fn admit_batch(&mut self, woken_ns: u64) -> ArrayVec<u64, BATCH> {
-        let mut admitted = ArrayVec::new();
-        for (i, received) in self.batch.iter().enumerate() {
-            let unknown = self.lines.len();
-            let index = usize::from(received.line);
-            let Some(Some(line)) = self.lines.get(index) else {
-                self.line_drops[unknown].add(DropReason::UnknownGroup);
-                continue;
-            };
-            if !line.enabled {
-                self.line_drops[index].add(DropReason::NotSubscribed);
-                continue;
-            }
-            self.latency.record(Stage::EntryToWorker, woken_ns.saturating_sub(received.received_ns));
-            let slot = &mut self.channels[line.channel];
-            slot.touched = true;
-            let payload = self.frames.payload(received);
-            let position = u16::try_from(i).expect("a batch has at most 64 datagrams");
-            // The channel counts what it refuses, by line and reason.
-            if slot.channel.admit(position, line.role, payload, received.received_ns).is_ok() {
-                admitted.push(received.received_ns);
-            }
-        }
-        admitted
     }
 
     fn take_command(&mut self) {

@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Worker;
 use super::shared::Event;
-use super::tap::Tap;
-use crate::clock;
+use crate::clock::utc_offset_ns;
 use crate::feed::{ChannelIndex, ChannelState};
 use crate::metrics::{DropCounts, DropReason};
 use crate::net::{RxPort, TxPort};
@@ -45,18 +44,19 @@ impl Schedule {
 
 impl Worker {
     /// The end of every cycle; most of the time it only compares `now_ns` with the schedule.
-    pub(super) fn keep_house(&mut self, now_ns: u64, received: bool) {
+    pub(super) fn keep_house(&mut self, now_ns: u64, received: bool, clock: &impl Fn() -> u64) {
         self.schedule.count_cycle(now_ns, received);
         if now_ns < self.schedule.housekeeping_ns {
             return;
         }
         self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
-        self.poll_channels(now_ns);
+        self.run_deadlines(now_ns, clock);
+        self.report_channels();
         self.publisher.tick(now_ns, &self.frames, &mut self.tx);
         self.publisher.flush(&self.frames, &mut self.tx);
         if now_ns >= self.schedule.utc_offset_ns {
             self.schedule.utc_offset_ns = now_ns + UTC_OFFSET_NS;
-            self.utc_offset_ns = clock::utc_offset_ns();
+            self.utc_offset_ns = utc_offset_ns();
         }
         if now_ns >= self.schedule.kernel_counts_ns {
             self.schedule.kernel_counts_ns = now_ns + KERNEL_COUNTS_NS;
@@ -81,16 +81,8 @@ impl Worker {
         self.shared.running.store(false, Relaxed);
     }
 
-    fn poll_channels(&mut self, now_ns: u64) {
-        let mut tap = Tap {
-            outbound: self.publisher.outbound(&self.frames, &mut self.tx),
-            events: &mut self.events,
-            dropped: &mut self.events_dropped,
-        };
-        for slot in &mut self.channels {
-            slot.channel.poll(now_ns);
-            slot.channel.deliver(|_| unreachable!("no batch in housekeeping"), self.utc_offset_ns, &mut tap);
-        }
+    /// Tells the streams and control what state the channels are in.
+    fn report_channels(&mut self) {
         for i in 0..self.channels.len() {
             let slot = &mut self.channels[i];
             let state = slot.channel.state();
