@@ -20,7 +20,7 @@ pub mod prefetch;
 pub mod transport;
 
 pub use arbiter::{ChannelState, Gap};
-pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, LineRole};
+pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings};
 pub use midnights::Midnights;
 
 /// Index of a channel in the plan.
@@ -28,6 +28,22 @@ pub type ChannelIndex = u16;
 
 /// A session's name, exactly as on the wire.
 pub type Session = [u8; 10];
+
+/// A line within its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineRole {
+    /// The first copy.
+    A,
+    /// The second copy.
+    B,
+    /// Answers of a retransmission server. They fill gaps, but prove no liveness and begin no session.
+    Recovery,
+}
+
+impl LineRole {
+    /// Every role, in index order.
+    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
+}
 
 /// Where a channel puts what it delivers, in sequence order.
 ///
@@ -39,6 +55,9 @@ pub trait BlockSink {
     fn lost(&mut self, channel: ChannelIndex, session: &Session, from: u64, to: u64);
     /// The session is over; `next` is the number after its last message.
     fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64);
+    /// All blocks of one packet, also of one that was held, were handed over; it had arrived at `received_ns`,
+    /// CLOCK_MONOTONIC. Called before [`Channel::deliver`] returns; for those who measure latency.
+    fn delivered(&mut self, _received_ns: u64) {}
 }
 
 /// One delivered message.

@@ -13,9 +13,8 @@ mod types;
 
 use std::collections::VecDeque;
 
-use super::Session;
-use super::channel::LineRole;
 use super::transport::PacketHeader;
+use super::{LineRole, Session};
 use crate::config::plan::StartAt;
 pub use types::{ArbiterCounts, ChannelState, Deadlines, Gap, Verdict};
 

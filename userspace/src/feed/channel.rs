@@ -13,11 +13,11 @@ mod tests;
 use super::arbiter::{Arbiter, ChannelState, Deadlines, Gap};
 use super::decode::{Decoder, Records};
 use super::hold::{Held, Hold};
-use super::{ChannelIndex, Session};
+use super::{ChannelIndex, LineRole, Session};
 use crate::config::plan::TransportKind;
 use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
 use deliver::Delivery;
-pub use settings::{ChannelError, ChannelSettings, LineRole, MAX_HOLD_PACKETS, MAX_ORDERS};
+pub use settings::{ChannelError, ChannelSettings, MAX_HOLD_PACKETS, MAX_ORDERS};
 
 /// Most datagrams that may be admitted between two calls of [`Channel::deliver`].
 pub const ADMIT_LIMIT: usize = 1024;

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::channel::LineRole;
+use super::LineRole;
 
 /// Longest payload that can be held, bytes: more than any frame carries.
 pub const SLOT_BYTES: usize = 4096;

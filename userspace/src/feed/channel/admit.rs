@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::deliver::{Delivery, Packet, Source};
-use super::{ADMIT_LIMIT, Channel, LineRole};
+use super::{ADMIT_LIMIT, Channel};
+use crate::feed::LineRole;
 use crate::feed::arbiter::Verdict;
 use crate::feed::hold::{Held, Insert};
 use crate::feed::transport::{self, PacketHeader, PacketKind};

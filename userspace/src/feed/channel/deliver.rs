@@ -145,8 +145,10 @@ impl Channel {
         }
         drain(&mut stage, &window, put, waiting);
         for delivery in &self.queue {
-            if let Delivery::Packet(Packet { source: Source::Held(slot), .. }) = delivery {
-                self.hold.release(*slot);
+            let Delivery::Packet(packet) = delivery else { continue };
+            stage.sink.delivered(packet.received_ns);
+            if let Source::Held(slot) = packet.source {
+                self.hold.release(slot);
             }
         }
         self.queue.clear();

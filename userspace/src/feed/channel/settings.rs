@@ -4,22 +4,6 @@
 use crate::config::plan::{DecoderKind, StartAt, TransportKind};
 use crate::feed::{ChannelIndex, Midnights};
 
-/// A line within its channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineRole {
-    /// The first copy.
-    A,
-    /// The second copy.
-    B,
-    /// Answers of a retransmission server. They fill gaps, but prove no liveness and begin no session.
-    Recovery,
-}
-
-impl LineRole {
-    /// Every role, in index order.
-    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
-}
-
 /// What a channel is made of.
 #[derive(Clone, Debug)]
 pub struct ChannelSettings {
