@@ -5,7 +5,7 @@ mod books;
 mod report;
 mod tally;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::app::build;
@@ -14,14 +14,16 @@ use crate::feed::{Channel, ChannelError, LineRole};
 use crate::net::LineIndex;
 use crate::net::capture::{CaptureError, CaptureReader};
 use tally::Tally;
+use tracing::warn;
 use xdp_ebpf::{GroupKey, headers};
 
-pub use report::{BestPrices, ChannelReport, LineReport, Report};
+pub use report::{BestPrices, ChannelReport, FileReport, LineReport, Report};
 
-/// Why a replay could not be done. Broken packets are never among the reasons: they are counted.
+/// Why a replay could not be done. Broken packets, and files that are damaged further on, are never among the reasons:
+/// they are counted and reported.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// A file could not be opened or read as a capture.
+    /// A file could not be opened, or is damaged or no capture from its beginning on.
     #[error(transparent)]
     Capture(#[from] CaptureError),
     /// A channel could not be built from the plan.
@@ -48,19 +50,31 @@ struct Lane {
 /// A packet belongs to the line with its group, port and VLAN; the interface it was captured on does not matter.
 /// Deadlines run on the capture's own clock. After the last packet every gap still open is given up.
 ///
+/// A file that is damaged somewhere is read up to there; the report and the log say where and why, and the other files go
+/// on.
+///
 /// # Errors
-/// A file that is not a readable capture, or a plan whose channels cannot be built.
+/// A file of which nothing can be read because it is no capture, or a plan whose channels cannot be built.
 pub fn replay(plan: &Plan, files: &[PathBuf]) -> Result<Report, ReplayError> {
     let mut sources = files.iter().map(|file| Source::open(file.clone())).collect::<Result<Vec<_>, _>>()?;
     let first_ns = sources.iter().filter_map(|source| source.next_ns).min().unwrap_or_default();
     let mut replay = Replay::new(plan, first_ns)?;
     // A merge over a handful of files: a linear scan per packet is cheaper than a heap.
     while let Some(source) = sources.iter_mut().filter(|s| s.next_ns.is_some()).min_by_key(|s| s.next_ns) {
-        replay.packet(source.next_ns.unwrap_or_default(), source.frame());
-        source.advance()?;
+        replay.packet(source.next_ns.unwrap_or_default(), &source.frame);
+        if let Err(damage) = source.advance() {
+            warn!("{damage}: the rest of this file is left out");
+            source.damage = Some(damage.to_string());
+        }
     }
     replay.finish();
-    Ok(report::build(plan, &replay))
+    let files = files.iter().zip(&sources).map(|(path, source)| FileReport {
+        path: path.display().to_string(),
+        frames: source.frames,
+        skipped_not_ethernet: source.capture.skipped_count(),
+        damage: source.damage.clone(),
+    });
+    Ok(report::build(plan, &replay, files.collect()))
 }
 
 /// One file, with its next packet read ahead.
@@ -68,11 +82,16 @@ struct Source {
     capture: CaptureReader,
     next_ns: Option<u64>,
     frame: Vec<u8>,
+    /// Frames read so far.
+    frames: u64,
+    /// Why the file was left before its end.
+    damage: Option<String>,
 }
 
 impl Source {
     fn open(path: PathBuf) -> Result<Self, CaptureError> {
-        let mut source = Self { capture: CaptureReader::open(&path)?, next_ns: None, frame: Vec::new() };
+        let capture = CaptureReader::open(&path)?;
+        let mut source = Self { capture, next_ns: None, frame: Vec::new(), frames: 0, damage: None };
         source.advance()?;
         Ok(source)
     }
@@ -81,14 +100,11 @@ impl Source {
         self.next_ns = None;
         if let Some(packet) = self.capture.next_frame()? {
             self.next_ns = Some(packet.utc_ns);
+            self.frames += 1;
             self.frame.clear();
             self.frame.extend_from_slice(packet.frame);
         }
         Ok(())
-    }
-
-    fn frame(&self) -> &[u8] {
-        &self.frame
     }
 }
 
@@ -100,7 +116,8 @@ struct Replay {
     line_tallies: Vec<tally::LineTally>,
     frames: u64,
     not_for_us: u64,
-    not_udp: u64,
+    /// Frames that are no whole multicast datagram, by the parser's verdict.
+    no_datagram: BTreeMap<&'static str, u64>,
     newest_ns: u64,
 }
 
@@ -117,27 +134,38 @@ impl Replay {
         let line_tallies = plan.lines.iter().map(|_| tally::LineTally::default()).collect();
         let roles = build::line_roles(plan);
         let transports = plan.channels.iter().map(|channel| channel.transport).collect();
-        Ok(Self { lines, roles, transports, lanes, line_tallies, frames: 0, not_for_us: 0, not_udp: 0, newest_ns: 0 })
+        Ok(Self {
+            lines,
+            roles,
+            transports,
+            lanes,
+            line_tallies,
+            frames: 0,
+            not_for_us: 0,
+            no_datagram: BTreeMap::new(),
+            newest_ns: 0,
+        })
     }
 
     fn packet(&mut self, utc_ns: u64, frame: &[u8]) {
         self.frames += 1;
         // A capture's clock may step back (two ports, one file); deadlines must not.
         self.newest_ns = self.newest_ns.max(utc_ns);
-        let Ok(parsed) = headers::parse(frame) else {
-            self.not_udp += 1;
-            return;
+        let parsed = match headers::parse(frame) {
+            Ok(parsed) => parsed,
+            // Among them what the snap length cut: its verdict is `pass_truncated`.
+            Err(verdict) => {
+                *self.no_datagram.entry(verdict.label()).or_default() += 1;
+                return;
+            }
         };
         let Some(&line) = self.lines.get(&parsed.key) else {
             self.not_for_us += 1;
             return;
         };
         let start = usize::from(parsed.payload_offset);
-        let Some(payload) = frame.get(start..start + usize::from(parsed.payload_len)) else {
-            // The capture was cut short (snap length): the parser saw only the headers.
-            self.line_tallies[usize::from(line)].cut_short += 1;
-            return;
-        };
+        // The parser has seen that the frame holds it.
+        let payload = &frame[start..start + usize::from(parsed.payload_len)];
         let (channel, role) = self.roles[usize::from(line)];
         self.line_tallies[usize::from(line)].packet(self.transports[channel], payload);
         for lane in &mut self.lanes {
@@ -153,10 +181,13 @@ impl Replay {
 
     fn finish(&mut self) {
         for lane in &mut self.lanes {
-            // Twice: the first asks for recovery, the second gives up; the far future passes every deadline.
+            // Twice: the first wants recovery, the second gives up; the far future passes every deadline.
             lane.channel.poll(u64::MAX - 1);
             lane.channel.poll(u64::MAX);
             lane.channel.deliver(|_| unreachable!("no packet in hand"), 0, &mut lane.tally);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

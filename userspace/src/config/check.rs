@@ -134,6 +134,16 @@ fn interfaces(check: &mut Checker, written: &[Interface]) -> Vec<InterfacePlan> 
             0..=10_000,
             "microseconds (0 = off)",
         );
+        if busy_poll_us > 0 && mode != Mode::Socket {
+            check.problem(
+                format!("{at}.busy_poll_us"),
+                busy_poll_us,
+                format!(
+                    "kernel sockets only: with mode `{}` the worker polls its rings; leave it out, or set mode = \"socket\"",
+                    mode.label()
+                ),
+            );
+        }
         plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us });
     }
     if written.is_empty() {

@@ -93,7 +93,7 @@ pub struct WorkerPlan {
     pub ring_entries: u32,
     /// What to do when there is nothing to receive.
     pub idle: Idle,
-    /// Whether the UMEM and the order stores use huge pages.
+    /// Whether the UMEM is on reserved huge pages.
     pub huge_pages: bool,
     /// Receive queues that the worker owns: (index into [`Plan::interfaces`], queue). No queue has two owners.
     pub rx: Vec<QueuePlan>,
@@ -157,7 +157,7 @@ pub struct ChannelPlan {
     pub publisher_id: u16,
     /// Exchange's IANA time zone: ITCH times count from its local midnight.
     pub time_zone: String,
-    /// How long a gap waits for the other line before recovery is asked, microseconds.
+    /// How long a gap waits for the other line before it wants recovery, microseconds; nobody is asked yet.
     pub gap_timeout_us: u64,
     /// After this long a gap is declared lost, milliseconds.
     pub give_up_ms: u64,

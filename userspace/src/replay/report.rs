@@ -20,14 +20,29 @@ const BUSIEST: usize = 10;
 pub struct Report {
     /// Frames read from the files.
     pub frames: u64,
-    /// Frames that are no whole IPv4 multicast UDP datagram.
-    pub not_udp: u64,
+    /// Per file, in the order given.
+    pub files: Vec<FileReport>,
+    /// Frames that are no whole IPv4 multicast UDP datagram, by the parser's verdict (as in the XDP program's counters).
+    pub no_datagram: BTreeMap<&'static str, u64>,
     /// Datagrams of groups that the configuration does not have.
     pub unknown_group: u64,
     /// Per line, in the plan's order.
     pub lines: Vec<LineReport>,
     /// Per channel, in the plan's order.
     pub channels: Vec<ChannelReport>,
+}
+
+/// One file.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    /// Its path as given.
+    pub path: String,
+    /// Frames read from it.
+    pub frames: u64,
+    /// Frames left out because they were captured on an interface that is not Ethernet.
+    pub skipped_not_ethernet: u64,
+    /// Why it was not read to its end: file, offset and reason.
+    pub damage: Option<String>,
 }
 
 /// One line, before arbitration.
@@ -37,8 +52,10 @@ pub struct LineReport {
     pub name: String,
     /// Datagrams.
     pub packets: u64,
-    /// Messages in them, by the packets' own counts.
+    /// Messages in those that are whole.
     pub messages: u64,
+    /// These messages by type.
+    pub messages_by_type: BTreeMap<char, u64>,
     /// Lowest sequence carried.
     pub first_sequence: Option<u64>,
     /// Highest sequence carried.
@@ -81,29 +98,23 @@ pub struct BestPrices {
     pub ask: Option<(i64, u64)>,
 }
 
-pub(super) fn build(plan: &Plan, replay: &Replay) -> Report {
+pub(super) fn build(plan: &Plan, replay: &Replay, files: Vec<FileReport>) -> Report {
     let lines = plan.lines.iter().enumerate().map(|(i, line)| {
         let (channel, role) = replay.roles[i];
         let lane = &replay.lanes[channel];
         let counts = lane.channel.line_counts(role);
         let drops = lane.channel.line_drops(role);
         let tally = &replay.line_tallies[i];
-        let mut drops: BTreeMap<_, _> = DropReason::ALL
-            .into_iter()
-            .map(|reason| (reason.label(), drops.get(reason)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        if tally.cut_short > 0 {
-            drops.insert(DropReason::BadBounds.label(), tally.cut_short);
-        }
+        let drops = DropReason::ALL.into_iter().map(|reason| (reason.label(), drops.get(reason)));
         LineReport {
             name: format!("{} {}", plan.channels[channel].name, line.name),
             packets: counts.packets,
             messages: tally.messages,
+            messages_by_type: tally.by_type.clone(),
             first_sequence: tally.first_sequence,
             last_sequence: tally.last_sequence,
             duplicates: counts.duplicate,
-            drops,
+            drops: drops.filter(|(_, count)| *count > 0).collect(),
         }
     });
     let channels = plan.channels.iter().zip(&replay.lanes).map(|(channel, lane)| ChannelReport {
@@ -116,7 +127,8 @@ pub(super) fn build(plan: &Plan, replay: &Replay) -> Report {
     });
     Report {
         frames: replay.frames,
-        not_udp: replay.not_udp,
+        files,
+        no_datagram: replay.no_datagram.clone(),
         unknown_group: replay.not_for_us,
         lines: lines.collect(),
         channels: channels.collect(),
@@ -146,8 +158,25 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{} frames: {} not a UDP multicast datagram, {} of groups that the configuration does not have",
-            self.frames, self.not_udp, self.unknown_group
+            self.frames,
+            self.no_datagram.values().sum::<u64>(),
+            self.unknown_group
         )?;
+        if !self.no_datagram.is_empty() {
+            writeln!(f, "no datagram: {}", pairs(&self.no_datagram))?;
+        }
+        for file in &self.files {
+            if file.skipped_not_ethernet > 0 {
+                writeln!(
+                    f,
+                    "{}: left out {} frames of interfaces that are not Ethernet",
+                    file.path, file.skipped_not_ethernet
+                )?;
+            }
+            if let Some(damage) = &file.damage {
+                writeln!(f, "DAMAGED, read up to there ({} frames): {damage}", file.frames)?;
+            }
+        }
         let mut table = table(["line", "packets", "messages", "first", "last", "duplicates", "drops"]);
         for line in &self.lines {
             table.add_row([
@@ -161,6 +190,9 @@ impl fmt::Display for Report {
             ]);
         }
         writeln!(f, "{table}")?;
+        for line in &self.lines {
+            writeln!(f, "  {} by type: {}", line.name, pairs(&line.messages_by_type))?;
+        }
         self.channels.iter().try_for_each(|channel| channel.fmt(f))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::books::Books;
 use crate::config::plan::TransportKind;
-use crate::feed::transport::PacketHeader;
+use crate::feed::transport::{PacketHeader, blocks, check_blocks};
 use crate::feed::{Block, BlockSink, ChannelIndex, Session};
 
 /// Counts of one line, before arbitration.
@@ -14,15 +14,18 @@ pub(super) struct LineTally {
     pub(super) messages: u64,
     pub(super) first_sequence: Option<u64>,
     pub(super) last_sequence: Option<u64>,
-    pub(super) cut_short: u64,
+    pub(super) by_type: BTreeMap<char, u64>,
 }
 
 impl LineTally {
-    /// Counts a packet by its header alone; the channel counts what is malformed.
+    /// Counts a packet if it is whole; the channel counts what is malformed.
     pub(super) fn packet(&mut self, transport: TransportKind, payload: &[u8]) {
         let Ok(header) = PacketHeader::parse(transport, payload) else { return };
-        if header.count == 0 {
+        if header.count == 0 || check_blocks(transport, payload, header.count).is_err() {
             return;
+        }
+        for message in blocks(transport, payload, header.count) {
+            *self.by_type.entry(message_type(message)).or_default() += 1;
         }
         self.messages += u64::from(header.count);
         let last = header.end() - 1;
@@ -61,8 +64,7 @@ impl BlockSink for Tally {
         }
         session.last_sequence = block.sequence;
         session.messages += 1;
-        // A zero-length message has no type byte.
-        *self.by_type.entry(block.message.first().map_or('-', |byte| char::from(*byte))).or_default() += 1;
+        *self.by_type.entry(message_type(block.message)).or_default() += 1;
         let mut rest = block.records;
         while let Some((&words, _)) = rest.split_first() {
             let Some((record, tail)) = rest.split_at_checked(usize::from(words) * 4) else { break };
@@ -77,6 +79,11 @@ impl BlockSink for Tally {
     }
 
     fn end_of_session(&mut self, _channel: ChannelIndex, _session: &Session, _next: u64) {}
+}
+
+/// The type byte; `-` for a message without any bytes.
+fn message_type(message: &[u8]) -> char {
+    message.first().map_or('-', |byte| char::from(*byte))
 }
 
 /// Name of a DBN record by its rtype (DBN 3, `rtype`) and, for MBO, its action.

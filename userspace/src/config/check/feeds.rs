@@ -10,7 +10,7 @@ use super::NAME_BYTES;
 use super::values::{Checker, quoted};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
-use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, OnGap, Plan, QueuePlan, StartAt, TransportKind};
+use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
 
 const DEFAULT_GAP_TIMEOUT_US: i64 = 500;
 const DEFAULT_GIVE_UP_MS: i64 = 50;
@@ -181,6 +181,7 @@ fn line_of(check: &mut Checker, at: &str, line: &Line, channel: usize, plan: &Pl
     );
     let group = check.group(&format!("{at}.group"), &line.group);
     let vlan = vlan(check, at, line.vlan);
+    socket_limits(check, at, plan, QueuePlan { interface, queue }, vlan);
     let source = check.host_address(&format!("{at}.source"), line.source.as_deref());
     let subscribed = line.subscribed.unwrap_or(true);
     let group = group.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
@@ -193,6 +194,29 @@ fn line_of(check: &mut Checker, at: &str, line: &Line, channel: usize, plan: &Pl
 /// A VLAN id.
 pub(super) fn vlan(check: &mut Checker, at: &str, vlan: Option<i64>) -> u16 {
     check.range(format!("{at}.vlan"), vlan.unwrap_or(0), 0..=4094, "(0 = untagged)")
+}
+
+/// Kernel sockets see neither the queue that a packet came in on nor its VLAN tag, and choose neither for what they send.
+pub(super) fn socket_limits(check: &mut Checker, at: &str, plan: &Plan, queue: QueuePlan, vlan: u16) {
+    let Some(interface) = plan.interfaces.get(queue.interface).filter(|plan| plan.mode == Mode::Socket) else { return };
+    if queue.queue != 0 {
+        check.problem(
+            format!("{at}.queue"),
+            queue.queue,
+            format!("must be 0: interface `{}` has mode `socket`, which knows no queues", interface.name),
+        );
+    }
+    if vlan != 0 {
+        check.problem(
+            format!("{at}.vlan"),
+            vlan,
+            format!(
+                "must be 0: interface `{0}` has mode `socket`, where the kernel has the tags; make a VLAN interface \
+                 (`ip link add link {0} name {0}.{vlan} type vlan id {vlan}`), name it as the interface, and set vlan = 0",
+                interface.name
+            ),
+        );
+    }
 }
 
 /// One group on one interface belongs to one line: the filter's map has one rule for it.

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use xdp_ebpf::MAX_QUEUES;
 
 use super::NAME_BYTES;
-use super::feeds::vlan;
+use super::feeds::{socket_limits, vlan};
 use super::values::{Checker, quoted};
 use crate::config::file::Destination;
 use crate::config::plan::{DestinationPlan, Format, Plan, QueuePlan};
@@ -38,6 +38,8 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             0..=i64::from(MAX_QUEUES) - 1,
             "(`ethtool -l` shows how many the interface has)",
         );
+        let vlan = vlan(check, &at, destination.vlan);
+        socket_limits(check, &at, plan, QueuePlan { interface, queue }, vlan);
         let mut number = |key: &str, value: Option<i64>, default, range, unit| -> u16 {
             check.range(format!("{at}.{key}"), value.unwrap_or(default), range, unit)
         };
@@ -58,7 +60,7 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             group: group.unwrap_or(SocketAddrV4::new([0; 4].into(), 0)),
             source: check.host_address(&format!("{at}.source"), destination.source.as_deref()),
             source_port,
-            vlan: vlan(check, &at, destination.vlan),
+            vlan,
             ttl: u8::try_from(ttl).unwrap_or_default(),
             format: check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn),
             payload_bytes: usize::from(payload_bytes),

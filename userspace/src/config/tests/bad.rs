@@ -29,6 +29,16 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["interface[1].mode = \"copy\": must be one of `auto`, `zero-copy`, `native`, `skb`, `socket`"],
     ),
     ("mode = \"socket\"", "busy_poll_us = -1", &["interface[1].busy_poll_us = -1: must be 0 to 10000 microseconds"]),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nbusy_poll_us = 50",
+        &["test.toml:11: interface[2].busy_poll_us = 50: kernel sockets only: with mode `auto`"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nmode = \"native\"\nbusy_poll_us = 1",
+        &["interface[2].busy_poll_us = 1: kernel sockets only: with mode `native`", "mode = \"socket\""],
+    ),
     ("name = \"fh-b\"", "name = \"a-name-that-is-too-long\"", &["interface[1].name", "1 to 15"]),
     ("name = \"fh-b\"", "name = \"fh-a\"", &["interface[1].name = \"fh-a\": another interface has this name"]),
     ("name = \"w0\"", "name = \"w0\"\nframe_count = 5000", &["worker[0].frame_count = 5000: must be a power of two"]),
@@ -122,6 +132,19 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["line[1].queue = 128: must be 0 to 127"],
     ),
     (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2:26400\"\nqueue = 1",
+        &["line[1].queue = 1: must be 0: interface `fh-b` has mode `socket`"],
+    ),
+    (
+        "group = \"239.10.0.2:26400\"",
+        "group = \"239.10.0.2:26400\"\nvlan = 7",
+        &[
+            "line[1].vlan = 7: must be 0: interface `fh-b` has mode `socket`",
+            "`ip link add link fh-b name fh-b.7 type vlan id 7`",
+        ],
+    ),
+    (
         "interface = \"fh-b\"",
         "interface = \"fh-c\"",
         &["line[1].interface = \"fh-c\": no such interface; must be one of `fh-a`, `fh-b`, `fh-out`"],
@@ -140,6 +163,16 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "group = \"239.20.0.1:30001\"",
         "group = \"192.168.0.4:30001\"",
         &["destination[0].group", "unicast is not supported yet"],
+    ),
+    (
+        "interface = \"fh-out\"",
+        "interface = \"fh-b\"\nvlan = 7",
+        &["destination[0].vlan = 7: must be 0: interface `fh-b` has mode `socket`", "vlan id 7"],
+    ),
+    (
+        "interface = \"fh-out\"",
+        "interface = \"fh-b\"\nqueue = 2",
+        &["destination[0].queue = 2: must be 0: interface `fh-b` has mode `socket`"],
     ),
     ("group = \"239.20.0.1:30001\"", "group = \"239.10.0.2:26400\"", &["destination[0].group", "would come back in"]),
     (

@@ -4,6 +4,7 @@
 mod fields;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use pcap_parser::traits::PcapReaderIterator;
@@ -22,7 +23,13 @@ fn capture(test: &str, name: &str) -> Option<Vec<u8>> {
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/captures")), PathBuf::from);
     let path = folder.join(name);
     if !path.exists() {
-        println!("SKIPPED {test}: no {} (set FEEDHANDLER_CAPTURES to the folder of the captures)", path.display());
+        // Not println!: libtest swallows that of tests that pass.
+        let mut stdout = std::io::stdout();
+        let _ = writeln!(
+            stdout,
+            "SKIPPED {test}: no {} (set FEEDHANDLER_CAPTURES to the folder of the captures)",
+            path.display()
+        );
         return None;
     }
     Some(std::fs::read(path).unwrap())
