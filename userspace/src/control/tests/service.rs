@@ -168,7 +168,7 @@ fn a_failed_change_is_undone_and_seen_meanwhile_without_waiting() {
         assert!(std::time::Instant::now() < deadline);
     }
     assert!(bench.desk.lines.try_lock().is_err(), "the change must be under way");
-    bench.desk.status();
+    let _ = bench.desk.status();
     assert!(bench.desk.not_ready_reasons().iter().any(|reason| reason.contains("w0")));
     assert!(!change.is_finished(), "looking must not wait for the change");
     // Alive again within the undoing's patience: all is as it was.
@@ -187,7 +187,14 @@ async fn status_tells_what_the_worker_published() {
     bench.beat();
     let line = LineCounts { packets: 12, first: 7, duplicate: 5, last_seen_ns: monotonic_ns(), ..Default::default() };
     bench.shared.lines[0].store(&line.values());
-    let channel = ChannelCounts { messages: 90, gaps_opened: 2, next_sequence: 91, state: 2, ..Default::default() };
+    let channel = ChannelCounts {
+        messages: 90,
+        held_packets: 4321,
+        gaps_opened: 2,
+        next_sequence: 91,
+        state: 2,
+        ..Default::default()
+    };
     bench.shared.channels[0].store(&channel.values());
     bench.shared.sessions[0].store(b"0000000042");
     let mut drops = DropCounts::default();
@@ -199,15 +206,15 @@ async fn status_tells_what_the_worker_published() {
     bench.events.push(Event::Lost { channel: 0, session: *b"0000000042", from: 5, to: 9 }).unwrap();
 
     let socket = format!("unix:{}", bench.socket().display());
-    let (status, table, json) = bench
+    let (status, table, json, list) = bench
         .served(async |served| {
             while bench_events_are_pending(&served).await {}
             let status = served.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-            let run = async |output: &str| {
-                let arguments = ["feedctl", "--endpoint", &socket, "--output", output, "status"];
+            let run = async |output: &str, verb: &str| {
+                let arguments = ["feedctl", "--endpoint", &socket, "--output", output, verb];
                 cli::run(&cli::Arguments::try_parse_from(arguments).unwrap()).await.unwrap()
             };
-            (status, run("table").await, run("json").await)
+            (status, run("table", "status").await, run("json", "status").await, run("table", "list").await)
         })
         .await;
     assert!(status.ready, "{:?}", status.not_ready_reasons);
@@ -223,9 +230,15 @@ async fn status_tells_what_the_worker_published() {
     assert_eq!(latency.count, 100);
     assert!((11_900..12_100).contains(&latency.p50_ns), "{latency:?}");
 
-    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us"] {
+    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us", "4321"] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
+    let row = |line: &str| -> Vec<String> {
+        let row = list.lines().find(|row| row.split_whitespace().nth(1) == Some(line)).unwrap();
+        row.split_whitespace().map(str::to_owned).collect()
+    };
+    assert!(row("A")[8] == "12" && row("A").contains(&"ago".to_owned()), "{list}");
+    assert_eq!(row("B")[8..10], ["0", "never"], "{list}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["channels"][0]["state"], "live");
     assert_eq!(json["channels"][0]["lines"][0]["packets"], 12);
