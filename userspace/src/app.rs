@@ -10,13 +10,14 @@ use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::plan::{Plan, WorkerPlan};
+use crate::config::plan::{Mode, Plan, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
+use crate::steering;
 use crate::worker::Worker;
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
+/// Up: privileges → addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
 /// rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
 /// reads; then the workers; sockets last.
 ///
@@ -24,6 +25,10 @@ use crate::worker::Worker;
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
 pub fn run(plan: Plan) -> anyhow::Result<()> {
     let plan = Arc::new(plan);
+    // First of all: without privileges the control socket's directory would be refused, too, and hide the cause.
+    if plan.interfaces.iter().any(|interface| interface.mode != Mode::Socket) {
+        steering::check_permitted()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")

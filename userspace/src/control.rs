@@ -70,6 +70,37 @@ pub enum ControlError {
         /// Name of the worker.
         worker: String,
     },
+    /// The worker took the command and did nothing with it.
+    #[error(
+        "line {line} of `{channel}`: worker `{worker}` has not switched it within a second; is it alive? `feedctl status` tells"
+    )]
+    NotApplied {
+        /// Name of the channel.
+        channel: String,
+        /// Name of the line.
+        line: String,
+        /// Name of the worker.
+        worker: String,
+    },
+    /// A step failed, and so did taking back what was done.
+    #[error("{cause}; it could not be undone, and now stands: {left}; repeat the request once the cause is gone")]
+    NotUndone {
+        /// The step that failed.
+        cause: Box<Self>,
+        /// Each line that is not as it was before, and how it is.
+        left: String,
+    },
+}
+
+impl ControlError {
+    /// What failed first, whatever came of undoing it.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::NotUndone { cause, .. } => cause.cause(),
+            other => other,
+        }
+    }
 }
 
 /// What is known and can be changed of the running handler.
@@ -80,7 +111,10 @@ pub struct Desk {
     started_utc_ns: u64,
     interfaces: Vec<Interface>,
     links: Vec<WorkerLink>,
+    /// Locked for as long as a change takes: joins, and waiting for workers.
     lines: Mutex<Vec<lines::Held>>,
+    /// What `lines` says, for everybody who must not wait for a change: locked for moments only.
+    states: Mutex<Vec<LineState>>,
     events: Mutex<events::Events>,
 }
 
@@ -106,7 +140,8 @@ impl Desk {
             .into_iter()
             .map(|link| Interface { mode_in_force: link.mode_in_force, steering: Mutex::new(link.steering) })
             .collect();
-        let lines = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
+        let lines: Vec<_> = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
+        let states = lines.iter().map(lines::Held::state).collect();
         let events = events::Events::new(plan.channels.len(), plan.workers.len());
         Arc::new(Self {
             plan,
@@ -115,6 +150,7 @@ impl Desk {
             interfaces,
             links,
             lines: Mutex::new(lines),
+            states: Mutex::new(states),
             events: Mutex::new(events),
         })
     }
@@ -221,8 +257,9 @@ impl Desk {
 
     /// Leaves all groups and detaches all programs: the first step of shutdown, before any AF_XDP socket is closed.
     pub fn detach(&self) {
-        for held in &mut *locked(&self.lines) {
+        for (line, held) in locked(&self.lines).iter_mut().enumerate() {
             held.leave();
+            self.show(line, held);
         }
         for interface in &self.interfaces {
             *locked(&interface.steering) = None;

@@ -11,6 +11,7 @@ mod probe;
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
@@ -159,7 +160,7 @@ impl Steering {
         let interface_index = probe::interface_index(interface)?;
         probe::check_carrier(interface, interface_index)?;
         let mut filter = Filter::load(cookie)?;
-        probe::check_nothing_attached(interface, interface_index, filter.program()?)?;
+        wait_until_free(interface, interface_index, &filter)?;
 
         let (link, in_force) = match mode {
             Mode::Skb => (attach_link(&mut filter, interface, interface_index, XdpMode::Skb)?, Mode::Skb),
@@ -255,6 +256,33 @@ impl Steering {
     #[must_use]
     pub const fn filter(&self) -> &Filter {
         &self.filter
+    }
+}
+
+/// How long a program of our name may still be attached: the kernel detaches a killed process's a little after it died.
+const DETACH_PATIENCE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Refuses a process that may not load XDP programs, before it touches anything.
+///
+/// # Errors
+/// [`SteeringError::NotPermitted`] with the missing capabilities.
+pub fn check_permitted() -> Result<(), SteeringError> {
+    probe::check_capabilities()
+}
+
+/// Refuses an interface that runs a program; one of ours is given the time to go with its process.
+fn wait_until_free(interface: &str, interface_index: u32, filter: &Filter) -> Result<(), SteeringError> {
+    let give_up = Instant::now() + DETACH_PATIENCE;
+    loop {
+        match probe::check_nothing_attached(interface, interface_index, filter.program()?) {
+            Err(SteeringError::AlreadyAttached { program, .. })
+                if program == filter::PROGRAM && Instant::now() < give_up =>
+            {
+                std::thread::sleep(RETRY_INTERVAL);
+            }
+            result => return result,
+        }
     }
 }
 

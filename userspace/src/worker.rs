@@ -9,6 +9,8 @@ mod housekeeping;
 pub mod shared;
 mod stages;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -87,6 +89,8 @@ pub struct Worker {
     events_dropped: u64,
     shared: Arc<WorkerShared>,
     latency: Box<StageHistograms>,
+    /// Empty histograms to swap in, while the event queue has no room for the full ones.
+    next_latency: Option<Box<StageHistograms>>,
     batch: Batch,
     /// Arrival times of the packets that the stages are delivering.
     arrivals: Vec<u64>,
@@ -119,6 +123,7 @@ impl Worker {
             events_dropped: 0,
             shared,
             latency: Box::default(),
+            next_latency: None,
             batch: Batch::new(),
             arrivals: Vec::with_capacity(stages::MOST_ARRIVALS),
             utc_offset_ns: clock::utc_offset_ns(),
@@ -161,6 +166,9 @@ impl Worker {
     }
 
     fn take_command(&mut self) {
+        if self.next_latency.is_some() {
+            self.swap_latency();
+        }
         let Ok(command) = self.commands.pop() else { return };
         match command {
             Command::SetLine { line, enabled } => {
@@ -173,11 +181,25 @@ impl Worker {
                     let _ = port.set_line(u16::try_from(line).unwrap_or(u16::MAX), enabled);
                 }
             }
-            Command::SwapLatency(mut empty) => {
-                std::mem::swap(&mut self.latency, &mut empty);
-                self.report(Event::Latency(empty));
+            Command::SwapLatency(empty) => {
+                debug_assert!(self.next_latency.is_none(), "control has one spare, and it is here");
+                self.next_latency = Some(empty);
+                self.swap_latency();
             }
             Command::Stop => self.stopping = true,
+        }
+        self.shared.count_applied();
+    }
+
+    /// Reports the full histograms and goes on with the empty ones. With the event queue full it waits for the next
+    /// cycle: an event that does not fit would be freed here, on the hot path, and control would miss its spare for good.
+    fn swap_latency(&mut self) {
+        if self.events.slots() == 0 {
+            return;
+        }
+        if let Some(empty) = self.next_latency.take() {
+            let full = std::mem::replace(&mut self.latency, empty);
+            self.report(Event::Latency(full));
         }
     }
 

@@ -97,13 +97,29 @@ impl Site {
 
     /// Runs the handler, which must refuse; its one line of complaint (the log's lines aside).
     fn refusal(&self, config: &Path) -> String {
-        let output = self.command(config).output().expect("starts");
-        self.refused(&output)
+        self.refused(self.command(config))
     }
 
-    fn refused(&self, output: &Output) -> String {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{text}");
+    fn refused(&self, mut command: Command) -> String {
+        // Into a file: nobody reads a pipe while the process is waited for.
+        let log = self.files.path().join("refusal.log");
+        let mut child = command.stderr(fs::File::create(&log).expect("a file")).spawn().expect("starts");
+        let text = || fs::read_to_string(&log).unwrap_or_default();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("runs on where it should refuse: {}", text());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let text = text();
+        assert_eq!(status.code(), Some(1), "{text}");
+        assert!(!text.contains('\u{1b}'), "colours in a file: {text}");
         let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("feedhandler: ")).collect();
         assert_eq!(complaints.len(), 1, "one line: {text}");
         complaints[0].to_owned()
@@ -183,11 +199,13 @@ fn refusals_name_what_is_wrong_and_leave_nothing_attached() {
 #[test]
 fn without_privileges_it_says_so() {
     let site = Site::new();
-    let config = site.config("nobody", |text| text);
-    // Readable for the unprivileged user, and a socket path that it may use.
+    // The default control socket: its directory is not for this user either, but that is not the cause.
+    let config = site.config("nobody", |text| {
+        text.lines().filter(|line| !line.contains("grpc =")).map(|line| format!("{line}\n")).collect()
+    });
     let mut command = site.namespace.command(Path::new("setpriv"));
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--bounding-set", "-all"]);
-    let copy = std::env::temp_dir().join(format!("feedhandler-nobody-{}", std::process::id()));
+    let copy = site.files.path().join("feedhandler");
     fs::copy(program("feedhandler"), &copy).expect("a copy that anybody may run");
     let open = |path: &Path, mode| {
         fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("chmod");
@@ -195,9 +213,8 @@ fn without_privileges_it_says_so() {
     open(&copy, 0o755);
     open(site.files.path(), 0o777);
     open(&config, 0o644);
-    let output = command.arg(&copy).args(["run", "--config"]).arg(&config).output();
-    let _ = fs::remove_file(&copy);
-    let complaint = site.refused(&output.expect("starts"));
+    command.arg(&copy).args(["run", "--config"]).arg(&config);
+    let complaint = site.refused(command);
     assert!(complaint.contains("not permitted") && complaint.contains("root"), "{complaint}");
     assert!(!site.attached());
 }
@@ -212,9 +229,10 @@ fn a_second_handler_is_refused_and_a_killed_one_can_be_started_again_at_once() {
     let same_interface = site.refusal(&site.config("second", |text| text));
     assert!(same_interface.contains("fh-in") && same_interface.contains("xdp off"), "{same_interface}");
     assert!(first.feedctl(&["list"]).status.success(), "the first one did not notice");
-    first.kill();
-    // Nothing waits here: the kernel detaches with the process, and the stale socket file is replaced.
+    // Nothing waits here, not even for the process to be gone: what it still has is waited for by the new one.
+    first.child.kill().expect("SIGKILL");
     let mut again = site.start("first");
+    first.child.wait().expect("gone");
     let list = again.feedctl(&["list"]);
     let table = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(list.status.success() && table.contains("239.10.0.1:26400"), "{table}");
@@ -255,4 +273,12 @@ fn a_file_that_is_no_capture_is_refused_by_name() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains("noise.pcap") && text.lines().count() == 1, "{text}");
     }
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let mut command = Command::new(program("feedhandler"));
+    let output = command.args(["check", "--config", "/nonexistent/feedhandler.toml"]).output().expect("starts");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(text.matches("No such file").count(), 1, "{text}");
 }

@@ -1,6 +1,7 @@
 //! The feed handler: `run`, `check`, `replay`.
 #![forbid(unsafe_code)]
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,10 +57,24 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, the outermost step first: what an operator greps for.
-            eprintln!("feedhandler: {error:#}");
+            eprintln!("feedhandler: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// All causes in one line. Many messages contain their cause already; it is not said twice.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(verb: Verb) -> anyhow::Result<()> {
@@ -97,5 +112,25 @@ fn load(path: &Path) -> anyhow::Result<Plan> {
 fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: not into a file or the journal.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = log.with_ansi(colours);
     if json { log.json().init() } else { log.init() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open: {source}")]
+        struct Repeats {
+            source: std::io::Error,
+        }
+        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = anyhow::Error::from(Repeats { source }).context("start");
+        assert_eq!(one_line(&error), "start: cannot open: permission denied");
+    }
 }

@@ -44,7 +44,7 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Lists the configured groups, with what is desired and what is in force
+    /// Lists the configured groups: what is desired, what is in force, packets and age of the newest
     List(Lines),
     /// Shows channels, lines, destinations, drops, interfaces, workers and latency
     Status,
@@ -106,7 +106,9 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
-            (tables::groups(&answer.groups), serde_json::to_value(&answer))
+            // What was received is in the status; the two calls may differ by a few packets.
+            let status = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
+            (tables::list(&answer.groups, &status), serde_json::to_value(&answer))
         }
         Verb::Status => {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();

@@ -86,9 +86,13 @@ fn select_status(error: SelectError) -> Status {
 }
 
 fn control_status(error: ControlError) -> Status {
-    let message = format!("{error}; nothing was changed");
-    match error {
-        ControlError::Worker { .. } => Status::unavailable(message),
+    let message = match &error {
+        // Says itself what is in force now.
+        ControlError::NotUndone { .. } => error.to_string(),
+        _ => format!("{error}; nothing was changed"),
+    };
+    match error.cause() {
         ControlError::Kernel { .. } => Status::failed_precondition(message),
+        _ => Status::unavailable(message),
     }
 }

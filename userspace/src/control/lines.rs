@@ -1,6 +1,7 @@
 //! Switching lines on and off: join, rule, worker; undone in reverse when a step fails.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::Ordering::Acquire;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,19 @@ use super::{ControlError, Desk, locked};
 use crate::steering::{Membership, SteeringError};
 use crate::worker::shared::Command;
 
-/// How long a full command queue is given to become free: a living worker needs microseconds.
-const WORKER_PATIENCE: Duration = Duration::from_millis(50);
-const RETRY_INTERVAL: Duration = Duration::from_micros(200);
+/// How long a worker may take to carry out a command: a living one needs microseconds.
+const WORKER_PATIENCE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_micros(50);
+
+/// Room that a worker's queue must have before a change begins: a command, and the one that takes it back.
+const COMMAND_ROOM: usize = 2;
 
 /// What is wanted of a line, and what is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LineState {
     /// What was asked for last and not refused.
     pub desired: bool,
-    /// Joined, in the filter's map (where there is a filter) and enabled in the worker.
+    /// Joined, in the filter's map (where there is a filter) and enabled in the worker, which has confirmed it.
     pub in_force: bool,
     /// Why the newest change failed, if it did.
     pub error: Option<String>,
@@ -32,22 +36,47 @@ pub struct Changes {
     pub unchanged: Vec<usize>,
 }
 
-/// A line's state, and what holds it in force.
+/// What was asked of a line, and how far each of its three parts is.
 #[derive(Debug)]
 pub(super) struct Held {
-    state: LineState,
+    desired: bool,
+    error: Option<String>,
     membership: Option<Membership>,
+    has_rule: bool,
+    /// What the worker confirmed last; `None` while it owes a confirmation.
+    enabled: Option<bool>,
 }
 
 impl Held {
     pub(super) fn new(desired: bool) -> Self {
-        Self { state: LineState { desired, ..LineState::default() }, membership: None }
+        Self { desired, error: None, membership: None, has_rule: false, enabled: Some(false) }
     }
 
     /// Leaves the group, whatever else holds.
     pub(super) fn leave(&mut self) {
         self.membership = None;
-        self.state.in_force = false;
+    }
+
+    pub(super) fn state(&self) -> LineState {
+        LineState { desired: self.desired, in_force: self.is(Turn::On), error: self.error.clone() }
+    }
+
+    /// Whether all parts are as `turn` leaves them.
+    fn is(&self, turn: Turn) -> bool {
+        let on = turn == Turn::On;
+        self.membership.is_some() == on && self.has_rule == on && self.enabled == Some(on)
+    }
+
+    /// The parts, for a person.
+    fn parts(&self) -> String {
+        let membership = if self.membership.is_some() { "joined" } else { "not joined" };
+        let rule = if self.has_rule { "rule in the filter" } else { "no rule in the filter" };
+        let worker = match self.enabled {
+            Some(true) => "enabled in the worker",
+            Some(false) => "disabled in the worker",
+            None => "not confirmed by the worker",
+        };
+        format!("{membership}, {rule}, {worker}")
     }
 }
 
@@ -56,6 +85,15 @@ impl Held {
 enum Turn {
     On,
     Off,
+}
+
+impl Turn {
+    const fn back(self) -> Self {
+        match self {
+            Self::On => Self::Off,
+            Self::Off => Self::On,
+        }
+    }
 }
 
 impl Desk {
@@ -68,15 +106,17 @@ impl Desk {
         self.subscribe(&wanted)
     }
 
-    /// Puts lines in force; those that are already stay as they are.
+    /// Puts lines in force; those that are already stay as they are. Waits for the workers to confirm (a second each at
+    /// most), so not for an async thread.
     ///
     /// # Errors
-    /// The first step that failed. All lines are then as they were before.
+    /// The first step that failed. All lines are then as they were before, but those that
+    /// [`ControlError::NotUndone`] names.
     pub fn subscribe(&self, lines: &[usize]) -> Result<Changes, ControlError> {
         self.turn(lines, Turn::On)
     }
 
-    /// Takes lines out of force; those that are already stay as they are.
+    /// Takes lines out of force; those that are already stay as they are. Waits like [`Self::subscribe`].
     ///
     /// # Errors
     /// As [`Self::subscribe`].
@@ -84,131 +124,185 @@ impl Desk {
         self.turn(lines, Turn::Off)
     }
 
-    /// The state of every line, in the order of the plan.
+    /// The state of every line, in the order of the plan. Never waits for a change that is under way.
     #[must_use]
     pub fn line_states(&self) -> Vec<LineState> {
-        locked(&self.lines).iter().map(|held| held.state.clone()).collect()
+        locked(&self.states).clone()
     }
 
     fn turn(&self, lines: &[usize], turn: Turn) -> Result<Changes, ControlError> {
         let mut held = locked(&self.lines);
-        let mut changes = Changes::default();
-        for &line in lines {
-            if held[line].state.in_force == (turn == Turn::On) {
-                changes.unchanged.push(line);
-                continue;
-            }
-            let Err(error) = self.turn_one(line, &mut held[line], turn) else {
-                changes.changed.push(line);
-                continue;
-            };
-            held[line].state.error = Some(error.to_string());
-            for &line in changes.changed.iter().rev() {
-                self.undo_one(line, &mut held[line], turn);
-            }
+        let (unchanged, changed): (Vec<usize>, Vec<usize>) = lines.iter().partition(|line| held[**line].is(turn));
+        if let Some((line, error)) = self.without_room(&changed) {
+            held[line].error = Some(error.to_string());
+            self.show(line, &held[line]);
             return Err(error);
         }
+        for (done, &line) in changed.iter().enumerate() {
+            let result = self.turn_one(line, &mut held[line], turn, Instant::now() + WORKER_PATIENCE);
+            self.show(line, &held[line]);
+            if let Err(error) = result {
+                held[line].error = Some(error.to_string());
+                return Err(self.undo(&changed[..=done], &mut held, turn, error));
+            }
+        }
         for &line in lines {
-            held[line].state.desired = turn == Turn::On;
-            held[line].state.error = None;
+            held[line].desired = turn == Turn::On;
+            held[line].error = None;
+            self.show(line, &held[line]);
         }
         drop(held);
-        for &line in &changes.changed {
+        for &line in &changed {
             let plan = &self.plan.lines[line];
             let channel = &self.plan.channels[plan.channel].name;
             let subscribed = turn == Turn::On;
             tracing::info!(channel, line = plan.name, group = %plan.group, subscribed, "line switched");
         }
-        Ok(changes)
+        Ok(Changes { changed, unchanged })
     }
 
-    fn turn_one(&self, line: usize, held: &mut Held, turn: Turn) -> Result<(), ControlError> {
+    /// Lets everybody see a line as it is now.
+    pub(super) fn show(&self, line: usize, held: &Held) {
+        locked(&self.states)[line] = held.state();
+    }
+
+    /// The first line whose worker has no room for commands. Asked before the first step, so that the commonest failure
+    /// needs no undoing.
+    fn without_room(&self, lines: &[usize]) -> Option<(usize, ControlError)> {
+        let deadline = Instant::now() + WORKER_PATIENCE;
+        let mut asked = vec![false; self.links.len()];
+        for &line in lines {
+            let worker = self.plan.channels[self.plan.lines[line].channel].worker;
+            if std::mem::replace(&mut asked[worker], true) {
+                continue;
+            }
+            while self.links[worker].room() < COMMAND_ROOM {
+                if Instant::now() >= deadline {
+                    return Some((line, self.full_queue(line)));
+                }
+                thread::sleep(RETRY_INTERVAL);
+            }
+        }
+        None
+    }
+
+    /// Makes what is missing of a line. At a failure, what was done stays.
+    fn turn_one(&self, line: usize, held: &mut Held, turn: Turn, deadline: Instant) -> Result<(), ControlError> {
         match turn {
             Turn::On => {
-                let plan = &self.plan.lines[line];
-                let interface = &self.plan.interfaces[plan.interface].name;
-                // If a later step fails, dropping the membership leaves the group again.
-                let membership = Membership::join(*plan.group.ip(), interface, plan.source)
-                    .map_err(|source| self.kernel_error(line, source))?;
-                self.set_rule(line, turn)?;
-                if let Err(error) = self.tell_worker(line, turn) {
-                    if let Err(undo) = self.set_rule(line, Turn::Off) {
-                        tracing::error!(error = %undo, "a rule could not be taken back");
-                    }
-                    return Err(error);
+                if held.membership.is_none() {
+                    let plan = &self.plan.lines[line];
+                    let interface = &self.plan.interfaces[plan.interface].name;
+                    let membership = Membership::join(*plan.group.ip(), interface, plan.source);
+                    held.membership = Some(membership.map_err(|source| self.kernel_error(line, source))?);
                 }
-                held.membership = Some(membership);
-                held.state.in_force = true;
+                self.set_rule(line, held, turn)?;
+                self.tell_worker(line, held, turn, deadline)
             }
             Turn::Off => {
-                self.tell_worker(line, turn)?;
-                if let Err(error) = self.set_rule(line, turn) {
-                    if let Err(undo) = self.tell_worker(line, Turn::On) {
-                        tracing::error!(error = %undo, "a line could not be switched on again");
-                        held.state.in_force = false;
-                    }
-                    return Err(error);
-                }
+                self.tell_worker(line, held, turn, deadline)?;
+                self.set_rule(line, held, turn)?;
                 held.leave();
+                Ok(())
             }
         }
+    }
+
+    /// Takes a change of `lines` back, the newest first. Returns `error`, with what could not be taken back.
+    fn undo(&self, lines: &[usize], held: &mut [Held], turn: Turn, error: ControlError) -> ControlError {
+        // One patience for all: a worker that is stuck would be waited for again and again.
+        let deadline = Instant::now() + WORKER_PATIENCE;
+        let mut left = Vec::new();
+        for &line in lines.iter().rev() {
+            let held = &mut held[line];
+            if let Err(undo) = self.undo_one(line, held, turn.back(), deadline) {
+                let (channel, name) = self.names(line);
+                left.push(format!("line {name} of `{channel}`: {}", held.parts()));
+                tracing::error!(channel, line = name, now = held.parts(), error = %undo, "a change was not undone");
+                held.error.get_or_insert_with(|| undo.to_string());
+            }
+            self.show(line, held);
+        }
+        if left.is_empty() { error } else { ControlError::NotUndone { cause: Box::new(error), left: left.join("; ") } }
+    }
+
+    fn undo_one(&self, line: usize, held: &mut Held, back: Turn, deadline: Instant) -> Result<(), ControlError> {
+        match back {
+            Turn::On => self.turn_one(line, held, back, deadline),
+            Turn::Off => {
+                // Without rule and group nothing arrives: both go, whether the worker confirms or not.
+                let told = self.tell_worker(line, held, back, deadline);
+                let ruled = self.set_rule(line, held, back);
+                held.leave();
+                told.and(ruled)
+            }
+        }
+    }
+
+    fn set_rule(&self, line: usize, held: &mut Held, turn: Turn) -> Result<(), ControlError> {
+        let wanted = turn == Turn::On;
+        if held.has_rule == wanted {
+            return Ok(());
+        }
+        let plan = &self.plan.lines[line];
+        if let Some(steering) = locked(&self.interfaces[plan.interface].steering).as_mut() {
+            let index = u16::try_from(line).expect("a plan has at most 1024 lines");
+            match turn {
+                Turn::On => steering.insert_rule(plan.key(), plan.rule(index)),
+                // That it is gone already (somebody edited the map) is what is wanted.
+                Turn::Off => steering.remove_rule(&plan.key()).map(|_| ()),
+            }
+            .map_err(|source| self.kernel_error(line, source))?;
+        }
+        held.has_rule = wanted;
         Ok(())
     }
 
-    /// Takes back what [`Self::turn_one`] did. What cannot be taken back is logged and stays in the line's state.
-    fn undo_one(&self, line: usize, held: &mut Held, turn: Turn) {
-        let back = if turn == Turn::On { Turn::Off } else { Turn::On };
-        let Err(error) = self.turn_one(line, held, back) else { return };
-        tracing::error!(%error, "a change could not be undone");
-        held.state.error = Some(error.to_string());
-        if back == Turn::Off {
-            // A worker that takes no commands still gets nothing more once the rule and the group are gone.
-            if let Err(error) = self.set_rule(line, Turn::Off) {
-                tracing::error!(%error, "a rule could not be taken back");
+    /// Tells the worker and waits until it has done it.
+    fn tell_worker(&self, line: usize, held: &mut Held, turn: Turn, deadline: Instant) -> Result<(), ControlError> {
+        let enabled = turn == Turn::On;
+        if held.enabled == Some(enabled) {
+            return Ok(());
+        }
+        let link = self.link_of_channel(self.plan.lines[line].channel);
+        let mut command = Command::SetLine { line, enabled };
+        let number = loop {
+            match link.send(command) {
+                Ok(number) => break number,
+                Err(refused) if Instant::now() < deadline => command = refused,
+                Err(_) => return Err(self.full_queue(line)),
             }
-            held.leave();
-        }
-    }
-
-    fn set_rule(&self, line: usize, turn: Turn) -> Result<(), ControlError> {
-        let plan = &self.plan.lines[line];
-        let mut steering = locked(&self.interfaces[plan.interface].steering);
-        let Some(steering) = steering.as_mut() else { return Ok(()) };
-        let index = u16::try_from(line).expect("a plan has at most 1024 lines");
-        match turn {
-            Turn::On => steering.insert_rule(plan.key(), plan.rule(index)),
-            // That it is gone already (somebody edited the map) is what is wanted.
-            Turn::Off => steering.remove_rule(&plan.key()).map(|_| ()),
-        }
-        .map_err(|source| self.kernel_error(line, source))
-    }
-
-    fn tell_worker(&self, line: usize, turn: Turn) -> Result<(), ControlError> {
-        let plan = &self.plan.lines[line];
-        let channel = &self.plan.channels[plan.channel];
-        let mut command = Command::SetLine { line, enabled: turn == Turn::On };
-        let deadline = Instant::now() + WORKER_PATIENCE;
-        // A worker takes one command per duty cycle, so more lines than its queue holds need a moment.
-        while let Err(refused) = self.links[channel.worker].send(command) {
+            thread::sleep(RETRY_INTERVAL);
+        };
+        held.enabled = None;
+        while link.shared.commands_applied.load(Acquire) < number {
             if Instant::now() >= deadline {
-                return Err(ControlError::Worker {
-                    channel: channel.name.clone(),
-                    line: plan.name.clone(),
-                    worker: self.plan.workers[channel.worker].name.clone(),
-                });
+                let ((channel, name), worker) = (self.names(line), self.worker_name(line));
+                return Err(ControlError::NotApplied { channel, line: name, worker });
             }
-            command = refused;
             thread::sleep(RETRY_INTERVAL);
         }
+        held.enabled = Some(enabled);
         Ok(())
+    }
+
+    /// Names of a line's channel and of the line.
+    fn names(&self, line: usize) -> (String, String) {
+        let plan = &self.plan.lines[line];
+        (self.plan.channels[plan.channel].name.clone(), plan.name.clone())
+    }
+
+    fn worker_name(&self, line: usize) -> String {
+        self.plan.workers[self.plan.channels[self.plan.lines[line].channel].worker].name.clone()
+    }
+
+    fn full_queue(&self, line: usize) -> ControlError {
+        let (channel, name) = self.names(line);
+        ControlError::Worker { channel, line: name, worker: self.worker_name(line) }
     }
 
     fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
-        let plan = &self.plan.lines[line];
-        ControlError::Kernel {
-            channel: self.plan.channels[plan.channel].name.clone(),
-            line: plan.name.clone(),
-            source: Box::new(source),
-        }
+        let (channel, line) = self.names(line);
+        ControlError::Kernel { channel, line, source: Box::new(source) }
     }
 }

@@ -1,14 +1,21 @@
 //! The addresses that the control service and the metrics listen on.
 #![forbid(unsafe_code)]
 
+mod unix;
+
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::{fs, net};
+use std::net::{self, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::config::plan::{Endpoint, Plan};
+pub(super) use unix::SocketFile;
+
+/// How long an address in use is tried again: a killed process keeps its sockets a little longer than its pid.
+const BUSY_PATIENCE: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why the control service or the metrics are not served.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +39,7 @@ pub enum ServeError {
         path: PathBuf,
     },
     /// Any other refusal by the system.
-    #[error("handler.{key}: cannot listen on {address}: {source}")]
+    #[error("handler.{key}: cannot listen on {address}: {source}; {remedy}")]
     Listen {
         /// The key of the configuration.
         key: &'static str,
@@ -40,6 +47,8 @@ pub enum ServeError {
         address: String,
         /// The system's reason.
         source: io::Error,
+        /// What to do about it.
+        remedy: String,
     },
     /// The server stopped by itself.
     #[error("the {what} server failed: {reason}")]
@@ -64,21 +73,6 @@ pub(super) enum GrpcListener {
     Tcp(net::TcpListener),
 }
 
-/// A socket's file, removed when dropped if it is still the one we made.
-#[derive(Debug)]
-pub(super) struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl Listeners {
     /// Binds the addresses of a plan.
     ///
@@ -86,10 +80,13 @@ impl Listeners {
     /// An address in use, a path that cannot be used, or the system's refusal.
     pub fn bind(plan: &Plan) -> Result<Self, ServeError> {
         let grpc = match &plan.grpc {
-            Endpoint::Unix(path) => bind_unix(path)?,
-            Endpoint::Tcp(address) => GrpcListener::Tcp(bind_tcp("grpc", *address)?),
+            Endpoint::Unix(path) => {
+                let (listener, file) = patiently(|| unix::bind(path))?;
+                GrpcListener::Unix(listener, file)
+            }
+            Endpoint::Tcp(address) => GrpcListener::Tcp(patiently(|| bind_tcp("grpc", *address))?),
         };
-        let metrics = plan.metrics.map(|address| bind_tcp("metrics", address)).transpose()?;
+        let metrics = plan.metrics.map(|address| patiently(|| bind_tcp("metrics", address))).transpose()?;
         Ok(Self { grpc, metrics })
     }
 
@@ -109,6 +106,17 @@ impl Listeners {
     }
 }
 
+/// Tries again for a while as long as the address is in use.
+fn patiently<T>(bind: impl Fn() -> Result<T, ServeError>) -> Result<T, ServeError> {
+    let give_up = Instant::now() + BUSY_PATIENCE;
+    loop {
+        match bind() {
+            Err(ServeError::InUse { .. }) if Instant::now() < give_up => thread::sleep(RETRY_INTERVAL),
+            result => return result,
+        }
+    }
+}
+
 fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<net::TcpListener, ServeError> {
     let listen = || -> io::Result<net::TcpListener> {
         let listener = net::TcpListener::bind(address)?;
@@ -121,38 +129,13 @@ fn bind_tcp(key: &'static str, address: SocketAddr) -> Result<net::TcpListener, 
             address: address.to_string(),
             hint: format!("`ss -ltnp sport = :{}`", address.port()),
         },
-        _ => ServeError::Listen { key, address: address.to_string(), source },
-    })
-}
-
-/// Binds a Unix socket. A file that a killed process left is replaced; one that somebody listens on is not.
-fn bind_unix(path: &Path) -> Result<GrpcListener, ServeError> {
-    let failed = |source| ServeError::Listen { key: "grpc", address: format!("unix:{}", path.display()), source };
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => return Err(ServeError::NotASocket { path: path.to_owned() }),
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
-            // Gone in the meantime.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-            Ok(_) => {
-                return Err(ServeError::InUse {
-                    key: "grpc",
-                    address: format!("unix:{}", path.display()),
-                    hint: format!("`ss -lxp src {}`", path.display()),
-                });
-            }
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-                fs::create_dir(directory).map_err(failed)?;
-            }
+        kind => {
+            let remedy = match kind {
+                ErrorKind::PermissionDenied => "start as root, or take a port above 1023",
+                ErrorKind::AddrNotAvailable => "`ip addr` lists the addresses of this host",
+                _ => "configure another address",
+            };
+            ServeError::Listen { key, address: address.to_string(), source, remedy: remedy.to_owned() }
         }
-        Err(error) => return Err(failed(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    let inode = fs::metadata(path).map_err(failed)?.ino();
-    Ok(GrpcListener::Unix(listener, SocketFile { path: path.to_owned(), inode }))
+    })
 }

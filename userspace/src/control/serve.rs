@@ -141,7 +141,11 @@ async fn serve_metrics(
 async fn poll(desk: Arc<Desk>, stopped: watch::Receiver<()>) -> Result<(), ServeError> {
     let polling = async {
         loop {
-            desk.poll();
+            // It writes the log, which waits for whoever reads standard error.
+            let desk = Arc::clone(&desk);
+            if let Err(error) = tokio::task::spawn_blocking(move || desk.poll()).await {
+                tracing::error!(%error, "events could not be taken");
+            }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     };

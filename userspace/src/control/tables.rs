@@ -22,19 +22,58 @@ pub fn changes(verb: &str, changed: &[v1::Group], unchanged: &[v1::Group]) -> St
 pub fn groups(groups: &[v1::Group]) -> String {
     let mut table = table(&["channel", "line", "interface", "group", "vlan", "source", "desired", "in force", "error"]);
     for group in groups {
-        table.add_row([
-            group.channel.clone(),
-            group.line.clone(),
-            group.interface.clone(),
-            group.group.clone(),
-            if group.vlan == 0 { "-".to_owned() } else { group.vlan.to_string() },
-            or_dash(&group.source),
-            yes(group.desired),
-            yes(group.in_force),
-            or_dash(&group.error),
-        ]);
+        table.add_row(group_cells(group));
     }
     format!("{table}\n")
+}
+
+/// The configured groups with what was received on each, as `status` has it.
+#[must_use]
+pub fn list(groups: &[v1::Group], status: &v1::GetStatusResponse) -> String {
+    let mut table = table(&[
+        "channel",
+        "line",
+        "interface",
+        "group",
+        "vlan",
+        "source",
+        "desired",
+        "in force",
+        "packets",
+        "last seen",
+        "error",
+    ]);
+    numbers(&mut table, 8..10);
+    let same = |line: &&v1::LineStatus, group: &v1::Group| {
+        line.group.as_ref().is_some_and(|of_line| (&of_line.channel, &of_line.line) == (&group.channel, &group.line))
+    };
+    for group in groups {
+        let line = status.channels.iter().flat_map(|channel| &channel.lines).find(|line| same(line, group));
+        let received =
+            line.map_or(["-".to_owned(), "-".to_owned()], |line| [line.packets.to_string(), last_seen(line)]);
+        let [before @ .., error] = group_cells(group);
+        table.add_row(before.into_iter().chain(received).chain([error]));
+    }
+    format!("{table}\n")
+}
+
+/// What is known of a group alone, the error last.
+fn group_cells(group: &v1::Group) -> [String; 9] {
+    [
+        group.channel.clone(),
+        group.line.clone(),
+        group.interface.clone(),
+        group.group.clone(),
+        if group.vlan == 0 { "-".to_owned() } else { group.vlan.to_string() },
+        or_dash(&group.source),
+        yes(group.desired),
+        yes(group.in_force),
+        or_dash(&group.error),
+    ]
+}
+
+fn last_seen(line: &v1::LineStatus) -> String {
+    line.last_seen_age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns)))
 }
 
 /// The whole status.
@@ -75,10 +114,11 @@ fn channels(status: &v1::GetStatusResponse) -> Table {
         "closed",
         "lost",
         "messages lost",
+        "held packets",
         "orders",
         "room",
     ]);
-    numbers(&mut table, 3..11);
+    numbers(&mut table, 3..12);
     for channel in &status.channels {
         table.add_row([
             channel.name.clone(),
@@ -90,6 +130,7 @@ fn channels(status: &v1::GetStatusResponse) -> Table {
             channel.gaps_closed.to_string(),
             channel.gaps_lost.to_string(),
             channel.messages_lost.to_string(),
+            counter(&channel.counters, "held_packets"),
             channel.orders_live.to_string(),
             channel.max_orders.to_string(),
         ]);
@@ -129,7 +170,7 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
             line.ahead.to_string(),
             line.malformed.to_string(),
             line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
-            line.last_seen_age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns))),
+            last_seen(line),
         ]);
     }
     table
@@ -188,6 +229,12 @@ fn numbers(table: &mut Table, columns: std::ops::Range<usize>) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+}
+
+/// The value of a counter by its name; a dash if the handler does not have it.
+fn counter(counters: &[v1::Counter], name: &str) -> String {
+    let found = counters.iter().find(|counter| counter.name == name);
+    found.map_or_else(|| "-".to_owned(), |counter| counter.value.to_string())
 }
 
 fn yes(is: bool) -> String {

@@ -1,7 +1,7 @@
 //! The control service as its users see it: over a Unix socket and HTTP, with the kernel doing the joins.
 //!
-//! The interface is the loopback with kernel sockets: groups can be joined there by anybody. The test holds the worker's
-//! end of the queues, so it sees every command.
+//! The interface is the loopback with kernel sockets: groups can be joined there by anybody. In the worker's place a
+//! thread takes the commands, notes them and confirms them.
 #![forbid(unsafe_code)]
 
 mod metrics;
@@ -12,7 +12,7 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use feedhandler_proto::v1::control_client::ControlClient;
 use tokio::sync::oneshot;
@@ -22,10 +22,40 @@ use super::*;
 use crate::config::{Config, Host};
 use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
 
+/// Takes commands like a worker, and notes them.
+#[derive(Default)]
+struct WorkerStub {
+    /// Takes nothing while set.
+    is_stuck: AtomicBool,
+    switched: Mutex<Vec<(usize, bool)>>,
+}
+
+impl WorkerStub {
+    /// Runs until the desk is dropped.
+    fn start(mut commands: rtrb::Consumer<Command>, shared: Arc<WorkerShared>) -> Arc<Self> {
+        let stub = Arc::new(Self::default());
+        let worker = Arc::clone(&stub);
+        std::thread::spawn(move || {
+            while !commands.is_abandoned() {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+                while !worker.is_stuck.load(Relaxed)
+                    && let Ok(command) = commands.pop()
+                {
+                    if let Command::SetLine { line, enabled } = command {
+                        locked(&worker.switched).push((line, enabled));
+                    }
+                    shared.count_applied();
+                }
+            }
+        });
+        stub
+    }
+}
+
 /// A handler without a data path.
 struct Bench {
     desk: Arc<Desk>,
-    commands: rtrb::Consumer<Command>,
+    worker: Arc<WorkerStub>,
     events: rtrb::Producer<Event>,
     shared: Arc<WorkerShared>,
     /// Groups of lines A and B.
@@ -82,7 +112,7 @@ impl Bench {
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
         let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None };
         let desk = Desk::new(plan, vec![interface], vec![link]);
-        Self { desk, commands, events, shared, groups, directory }
+        Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }
 
     fn socket(&self) -> PathBuf {
@@ -97,13 +127,7 @@ impl Bench {
 
     /// The `SetLine` commands since the last call.
     fn switched(&mut self) -> Vec<(usize, bool)> {
-        let commands = std::iter::from_fn(|| self.commands.pop().ok());
-        commands
-            .filter_map(|command| match command {
-                Command::SetLine { line, enabled } => Some((line, enabled)),
-                Command::SwapLatency(_) | Command::Stop => None,
-            })
-            .collect()
+        std::mem::take(&mut locked(&self.worker.switched))
     }
 
     /// Which of the two groups the kernel has joined.

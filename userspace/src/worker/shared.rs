@@ -1,8 +1,11 @@
 //! What a worker shares: commands in, counters and histograms out.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, Release},
+};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::feed::Session;
 use crate::latency::StageHistograms;
@@ -21,7 +24,8 @@ pub enum Command {
         /// Whether its datagrams are used.
         enabled: bool,
     },
-    /// Swap the worker's latency histograms for these empty ones; the full ones come back as an [`Event`].
+    /// Swap the worker's latency histograms for these empty ones; the full ones come back as an [`Event`], as soon as
+    /// the event queue has room. Not to be sent again before they are back.
     SwapLatency(Box<StageHistograms>),
     /// Leave the loop after flushing what is open.
     Stop,
@@ -80,6 +84,11 @@ pub struct WorkerShared {
     pub longest_cycle_ns: AtomicU64,
     /// CLOCK_MONOTONIC of the newest housekeeping, nanoseconds: a worker that is alive keeps moving it.
     pub heartbeat_ns: AtomicU64,
+    /// Commands that the worker has carried out, in the order in which [`WorkerLink::send`] numbered them. Stored with
+    /// release: who reads a number here sees what the command did.
+    pub commands_applied: AtomicU64,
+    /// Commands that were put into its queue.
+    commands_sent: AtomicU64,
     /// Events that did not fit into the event queue.
     pub events_dropped: AtomicU64,
     /// Free frames at the newest housekeeping.
@@ -127,6 +136,11 @@ impl WorkerShared {
         DropCounts::from_values(self.line_drops[index].load())
     }
 
+    /// Says that one more command has been carried out; only the owning worker may call this.
+    pub fn count_applied(&self) {
+        self.commands_applied.store(self.commands_applied.load(Relaxed) + 1, Release);
+    }
+
     /// Age of the newest housekeeping, nanoseconds.
     #[must_use]
     pub fn silence_ns(&self, now_ns: u64) -> u64 {
@@ -171,11 +185,21 @@ pub struct WorkerLink {
 impl WorkerLink {
     /// Sends a command; hands it back when the worker has [`COMMAND_QUEUE`] commands waiting already.
     ///
+    /// Returns its number: the command has been carried out once [`WorkerShared::commands_applied`] has reached it.
+    ///
     /// # Errors
     /// The command itself, when the queue is full.
-    pub fn send(&self, command: Command) -> Result<(), Command> {
-        let mut commands = self.commands.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        commands.push(command).map_err(|rtrb::PushError::Full(command)| command)
+    pub fn send(&self, command: Command) -> Result<u64, Command> {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.push(command).map_err(|rtrb::PushError::Full(command)| command)?;
+        // Still under the lock, so that numbers have the order of the queue.
+        Ok(self.shared.commands_sent.fetch_add(1, Relaxed) + 1)
+    }
+
+    /// Commands that fit into the queue now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).slots()
     }
 }
 

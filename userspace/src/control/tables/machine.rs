@@ -4,7 +4,7 @@
 use comfy_table::Table;
 use feedhandler_proto::v1;
 
-use super::{duration, numbers, or_dash, table, yes};
+use super::{counter, duration, numbers, or_dash, table, yes};
 
 pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
     let mut table = table(&["interface", "wanted", "in force", "frames by XDP verdict"]);
@@ -59,10 +59,7 @@ pub(super) fn ports(status: &v1::GetStatusResponse) -> Table {
     numbers(&mut table, 2..header.len());
     for port in status.workers.iter().flat_map(|worker| &worker.ports) {
         let mut row = vec![format!("{} queue {}", port.interface, port.queue), port.direction.clone()];
-        row.extend(columns.map(|name| {
-            let counter = port.counters.iter().find(|counter| counter.name == name);
-            counter.map_or_else(|| "-".to_owned(), |counter| counter.value.to_string())
-        }));
+        row.extend(columns.map(|name| counter(&port.counters, name)));
         table.add_row(row);
     }
     table

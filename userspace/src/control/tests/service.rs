@@ -105,31 +105,79 @@ async fn bad_selectors_say_what_there_is() {
     assert_eq!(bench.switched(), []);
 }
 
+/// What the service says to a subscription of everything.
+async fn refusal(bench: &mut Bench) -> tonic::Status {
+    let request = SubscribeRequest { selector: Some(WireSelector { all: true, ..Default::default() }) };
+    bench.served(async |served| served.client().await.subscribe(request).await.unwrap_err()).await
+}
+
 #[tokio::test]
-async fn a_worker_that_takes_no_commands_leaves_everything_as_it_was() {
+async fn a_full_command_queue_is_seen_before_the_first_step() {
     let mut bench = Bench::new();
+    bench.worker.is_stuck.store(true, Relaxed);
     // The request for latencies is in the queue then, and no second one comes before it is answered.
     bench.desk.poll();
-    // One place is left: line A's command fits, line B's does not.
+    // One place is left: for a command, but not for taking it back.
     for _ in 2..COMMAND_QUEUE {
         bench.desk.links()[0].send(Command::SetLine { line: 0, enabled: false }).unwrap();
     }
-    let request = SubscribeRequest { selector: Some(WireSelector { all: true, ..Default::default() }) };
-    bench
-        .served(async |served| {
-            let error = served.client().await.subscribe(request).await.unwrap_err();
-            assert_eq!(error.code(), Code::Unavailable);
-            assert!(error.message().contains("line B of `itch/equities`: worker `w0` takes no commands"), "{error}");
-        })
-        .await;
-    assert_eq!(bench.joined(), [false, false], "the joins must have been undone");
-    let states = bench.desk.line_states();
-    assert!(states.iter().all(|state| !state.in_force && state.error.is_some()), "{states:?}");
+    let error = refusal(&mut bench).await;
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains("line A of `itch/equities`: worker `w0` takes no commands"), "{error}");
+    assert!(error.message().ends_with("nothing was changed"), "{error}");
+    assert_eq!(bench.joined(), [false, false]);
+    assert!(bench.desk.line_states()[0].error.is_some());
     // Once the worker goes on, the same request succeeds.
-    bench.switched();
+    bench.worker.is_stuck.store(false, Relaxed);
     bench.desk.subscribe(&[0, 1]).unwrap();
     assert_eq!(bench.joined(), [true, true]);
     assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
+}
+
+#[tokio::test]
+async fn nothing_is_in_force_that_the_worker_has_not_confirmed() {
+    let mut bench = Bench::new();
+    bench.worker.is_stuck.store(true, Relaxed);
+    let error = refusal(&mut bench).await;
+    assert_eq!(error.code(), Code::Unavailable);
+    for part in ["line A of `itch/equities`: worker `w0` has not switched it", "not joined, no rule", "not confirmed"] {
+        assert!(error.message().contains(part), "{part}: {error}");
+    }
+    assert!(!error.message().contains("nothing was changed"), "{error}");
+    assert_eq!(bench.joined(), [false, false], "the join must have been undone");
+    let states = bench.desk.line_states();
+    assert!(states.iter().all(|state| !state.in_force) && states[0].error.is_some(), "{states:?}");
+    // The worker goes on: it sees the change and its undoing, and then whatever is asked next.
+    bench.worker.is_stuck.store(false, Relaxed);
+    bench.desk.unsubscribe(&[0]).unwrap();
+    bench.desk.subscribe(&[0, 1]).unwrap();
+    assert_eq!(bench.switched(), [(0, true), (0, false), (0, false), (0, true), (1, true)]);
+    assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
+}
+
+#[test]
+fn a_failed_change_is_undone_and_seen_meanwhile_without_waiting() {
+    let bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    bench.worker.is_stuck.store(true, Relaxed);
+    let desk = Arc::clone(&bench.desk);
+    let change = std::thread::spawn(move || desk.unsubscribe(&[0, 1]));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    // The change waits for the worker; whoever looks does not, and sees that line A is not certain any more.
+    while bench.desk.links()[0].room() == COMMAND_QUEUE {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    assert!(bench.desk.lines.try_lock().is_err(), "the change must be under way");
+    let _ = bench.desk.status();
+    assert!(bench.desk.not_ready_reasons().iter().any(|reason| reason.contains("w0")));
+    assert!(!change.is_finished(), "looking must not wait for the change");
+    // Alive again within the undoing's patience: all is as it was.
+    std::thread::sleep(std::time::Duration::from_millis(1_300));
+    bench.worker.is_stuck.store(false, Relaxed);
+    let error = change.join().unwrap().unwrap_err();
+    assert!(matches!(error, ControlError::NotApplied { .. }), "{error}");
+    assert_eq!(bench.joined(), [true, true]);
+    assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.desired));
 }
 
 #[tokio::test]
@@ -139,7 +187,14 @@ async fn status_tells_what_the_worker_published() {
     bench.beat();
     let line = LineCounts { packets: 12, first: 7, duplicate: 5, last_seen_ns: monotonic_ns(), ..Default::default() };
     bench.shared.lines[0].store(&line.values());
-    let channel = ChannelCounts { messages: 90, gaps_opened: 2, next_sequence: 91, state: 2, ..Default::default() };
+    let channel = ChannelCounts {
+        messages: 90,
+        held_packets: 4321,
+        gaps_opened: 2,
+        next_sequence: 91,
+        state: 2,
+        ..Default::default()
+    };
     bench.shared.channels[0].store(&channel.values());
     bench.shared.sessions[0].store(b"0000000042");
     let mut drops = DropCounts::default();
@@ -151,15 +206,15 @@ async fn status_tells_what_the_worker_published() {
     bench.events.push(Event::Lost { channel: 0, session: *b"0000000042", from: 5, to: 9 }).unwrap();
 
     let socket = format!("unix:{}", bench.socket().display());
-    let (status, table, json) = bench
+    let (status, table, json, list) = bench
         .served(async |served| {
             while bench_events_are_pending(&served).await {}
             let status = served.client().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-            let run = async |output: &str| {
-                let arguments = ["feedctl", "--endpoint", &socket, "--output", output, "status"];
+            let run = async |output: &str, verb: &str| {
+                let arguments = ["feedctl", "--endpoint", &socket, "--output", output, verb];
                 cli::run(&cli::Arguments::try_parse_from(arguments).unwrap()).await.unwrap()
             };
-            (status, run("table").await, run("json").await)
+            (status, run("table", "status").await, run("json", "status").await, run("table", "list").await)
         })
         .await;
     assert!(status.ready, "{:?}", status.not_ready_reasons);
@@ -175,9 +230,15 @@ async fn status_tells_what_the_worker_published() {
     assert_eq!(latency.count, 100);
     assert!((11_900..12_100).contains(&latency.p50_ns), "{latency:?}");
 
-    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us"] {
+    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us", "4321"] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
+    let row = |line: &str| -> Vec<String> {
+        let row = list.lines().find(|row| row.split_whitespace().nth(1) == Some(line)).unwrap();
+        row.split_whitespace().map(str::to_owned).collect()
+    };
+    assert!(row("A")[8] == "12" && row("A").contains(&"ago".to_owned()), "{list}");
+    assert_eq!(row("B")[8..10], ["0", "never"], "{list}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["channels"][0]["state"], "live");
     assert_eq!(json["channels"][0]["lines"][0]["packets"], 12);

@@ -22,7 +22,8 @@ async fn a_stale_socket_is_replaced_and_ours_is_removed_at_the_end() {
             assert_eq!(mode & 0o777, 0o660);
         })
         .await;
-    assert!(!socket.exists(), "our socket must be gone after shutdown");
+    let left: Vec<_> = std::fs::read_dir(bench.directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "our socket and its lock must be gone after shutdown: {left:?}");
 }
 
 #[test]
@@ -40,6 +41,20 @@ fn a_living_socket_and_a_file_are_refused_and_left_alone() {
     let error = Listeners::bind(bench.desk.plan()).unwrap_err();
     assert!(matches!(error, ServeError::NotASocket { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(bench.socket()).unwrap(), "a person's notes");
+}
+
+#[test]
+fn a_second_instance_is_refused_with_the_pid_of_the_first_and_a_dying_one_is_waited_for() {
+    let bench = Bench::new();
+    let first = Listeners::bind(bench.desk.plan()).unwrap();
+    let error = Listeners::bind(bench.desk.plan()).unwrap_err().to_string();
+    assert!(error.contains(&format!("in use by another process (`ps -p {}`", std::process::id())), "{error}");
+    let dying = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(first);
+    });
+    Listeners::bind(bench.desk.plan()).unwrap();
+    dying.join().unwrap();
 }
 
 #[test]
@@ -61,6 +76,7 @@ fn the_directory_of_the_socket_is_made_but_not_its_parents() {
     plan.grpc = PlanEndpoint::Unix(bench.directory.path().join("a/b/control.sock"));
     let error = Listeners::bind(&plan).unwrap_err().to_string();
     assert!(error.contains("cannot listen on unix:") && error.contains("No such file"), "{error}");
+    assert!(error.ends_with(&format!("`mkdir -p {}`", bench.directory.path().join("a/b").display())), "{error}");
 }
 
 #[test]
