@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments, cells: &[Cell]) -> Result<Report> {
     for round in 0..arguments.rounds {
         for (index, cell) in cells.iter().enumerate() {
             // Who goes first changes, so that neither always follows the other.
-            let order = if (round as usize + index) % 2 == 0 { [0, 1] } else { [1, 0] };
+            let order = if (round as usize + index).is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for mode in order {
                 let what =
                     || format!("{} messages/s in bursts of {}, mode {}", cell.rate, cell.burst, MODES[mode].word());
