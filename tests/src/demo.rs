@@ -59,6 +59,10 @@ pub struct Options {
     /// The handler's configuration. Default: config/demo.toml as built in.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Let gaps wait ten times as long as configured: for busy machines, where a sender that waits for its core between
+    /// its packets on A and B would pass for loss.
+    #[arg(long, hide = true)]
+    pub patient: bool,
     /// Break something on purpose: the check has to fail.
     #[arg(long, value_enum, hide = true)]
     pub fault: Option<FaultOption>,

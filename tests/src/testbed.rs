@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::Serialize;
 
 pub(crate) use client::Client;
@@ -43,6 +44,12 @@ impl Mode {
             Self::Socket => "socket",
         }
     }
+}
+
+/// Cores that the calling thread, and what it starts, may use.
+pub(crate) fn allowed_cores() -> Result<Vec<usize>> {
+    let set = sched_getaffinity(None).context("sched_getaffinity")?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
 /// The handler's program: as given, or `feedhandler` beside this one.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{demo, process, setup, test};
 
-/// Runs all steps; the first that fails ends it.
+/// Runs all steps; the first that fails ends it. The first one that builds also sees to it that Cargo.lock is up to date.
 pub fn run() -> Result<ExitCode> {
     let mut times = Vec::new();
     let mut step = |name: &'static str, body: &mut dyn FnMut() -> Result<()>| {
@@ -21,15 +21,23 @@ pub fn run() -> Result<ExitCode> {
     step("setup", &mut setup::run)?;
     step("fmt", &mut || process::run(process::cargo().args(["fmt", "--all", "--check"])))?;
     step("clippy", &mut || {
-        process::run(process::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        process::run(process::cargo().args([
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     step("doc", &mut || {
         let mut command = process::cargo();
-        process::run(command.args(["doc", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
+        process::run(command.args(["doc", "--locked", "--no-deps", "--workspace"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     let mut counts = test::Counts::default();
     step("test", &mut || {
-        counts = test::run(&[])?;
+        counts = test::run(&["--locked".into()])?;
         if !counts.is_success() {
             bail!("{counts}");
         }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Build => build::run().map(|()| ExitCode::SUCCESS),
-        Task::Test { arguments } => test::run(&arguments).map(|counts| counts.exit_code()),
+        Task::Test { .. } => test::run(&test::own_arguments(std::env::args_os())).map(|counts| counts.exit_code()),
         Task::Ci => ci::run(),
         Task::Demo { arguments } => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Bench { which, arguments } => bench::run(which, &arguments).map(|()| ExitCode::SUCCESS),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -117,8 +117,10 @@ fn install_packages(missing: &[&str]) -> Result<()> {
     }
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
-        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
+        // Nobody may be there to answer: a changed configuration file is kept, and whatever else asks gets no answer.
+        command.args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         command
     };
     process::run(&mut apt(&["update"]))?;

@@ -21,6 +21,8 @@ pub struct Counts {
     skipped: u64,
     /// Whether cargo itself succeeded: a crate that does not compile fails no test.
     cargo_ok: bool,
+    /// Whether running no test is what was asked for. Else it means that a name matches none.
+    may_run_none: bool,
 }
 
 impl Counts {
@@ -30,7 +32,12 @@ impl Counts {
     }
 
     pub const fn is_success(self) -> bool {
-        self.cargo_ok && self.failed == 0
+        self.cargo_ok && self.failed == 0 && (self.ran() > 0 || self.may_run_none)
+    }
+
+    /// Tests that ran, or said why not.
+    const fn ran(self) -> u64 {
+        self.passed + self.failed + self.ignored
     }
 
     /// Adds what one line of libtest's output says.
@@ -56,8 +63,17 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = self.passed.saturating_sub(self.skipped);
-        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, self.skipped + self.ignored)
+        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, self.skipped + self.ignored)?;
+        if self.cargo_ok && self.ran() == 0 && !self.may_run_none {
+            write!(f, "; error: no test has such a name")?;
+        }
+        Ok(())
     }
+}
+
+/// What stands behind `test`, as written: clap takes a `--` away, which cargo needs (`cargo xtask test -- --nocapture`).
+pub fn own_arguments(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    all.skip_while(|argument| argument != "test").skip(1).collect()
 }
 
 /// Sets up, runs `cargo test --workspace` with its output streamed through, and prints the counts on the last line.
@@ -70,7 +86,9 @@ pub fn run(arguments: &[OsString]) -> Result<Counts> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start cargo")?;
-    let mut counts = Counts::default();
+    let may_run_none =
+        arguments.iter().any(|argument| ["--no-run", "--list", "--help"].iter().any(|word| argument == word));
+    let mut counts = Counts { may_run_none, ..Counts::default() };
     let mut stdout = std::io::stdout();
     for line in BufReader::new(child.stdout.take().context("no output of cargo")?).split(b'\n') {
         let line = line.context("cannot read cargo's output")?;
@@ -105,6 +123,25 @@ mod tests {
     #[test]
     fn a_failed_build_is_no_success() {
         assert!(!Counts::default().is_success());
-        assert!(Counts { cargo_ok: true, ..Counts::default() }.is_success());
+        assert!(Counts { cargo_ok: true, passed: 1, ..Counts::default() }.is_success());
+    }
+
+    #[test]
+    fn a_name_that_no_test_has_is_no_success() {
+        let mut counts = Counts { cargo_ok: true, ..Counts::default() };
+        counts.add_line("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0s");
+        assert!(!counts.is_success());
+        assert_eq!(counts.to_string(), "0 passed, 0 failed, 0 skipped; error: no test has such a name");
+        assert!(Counts { may_run_none: true, ..counts }.is_success());
+        counts.add_line("test result: ok. 0 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0s");
+        assert!(counts.is_success(), "it was found and says that it is ignored");
+    }
+
+    #[test]
+    fn the_separator_is_kept_for_cargo() {
+        let own = |line: &str| own_arguments(line.split(' ').map(OsString::from)).join(" ".as_ref());
+        assert_eq!(own("target/debug/xtask test -- --nocapture"), "-- --nocapture");
+        assert_eq!(own("xtask test demo -- --exact test"), "demo -- --exact test");
+        assert_eq!(own("xtask test"), "");
     }
 }

@@ -1,13 +1,14 @@
 //! How many packets per second go in and out again: AF_XDP to AF_XDP beside `recvmmsg` to `sendmmsg`.
 //!
 //! ```text
-//! exchange: generator, core 0 ── ge0 ⇄ fh0 ── handler: worker, core 1 ── fo0 ⇄ co0 ── consumer: the kernel counts
+//! exchange: generator ── ge0 ⇄ fh0 ── handler: worker ── fo0 ⇄ co0 ── consumer: the kernel counts
 //! ```
 //!
-//! The worker is the ports' own cycle, receive, forward, flush, reclaim, refill, the same code for both kinds. Offered is
-//! what the generator put out, delivered what the consumer's interface received; the difference was lost somewhere in
-//! between. Rounds alternate between the kinds, so that a disturbance of the host hits both. At its highest rates the
-//! generator, with the softirq work that the packets cause on its core, is what limits: such points are marked.
+//! Generator and worker have a core each, the first and the last that this process may use. The worker is the ports' own
+//! cycle, receive, forward, flush, reclaim, refill, the same code for both kinds. Offered is what the generator put out,
+//! delivered what the consumer's interface received; the difference was lost somewhere in between. Rounds alternate
+//! between the kinds, so that a disturbance of the host hits both. At its highest rates the generator, with the softirq
+//! work that the packets cause on its core, is what limits: such points are marked.
 #![forbid(unsafe_code)]
 
 mod generator;
@@ -20,9 +21,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::lab::{End, Namespace, connect};
+use super::latency::Placement;
+use crate::lab::{self, End, Namespace, connect};
+use crate::testbed::signal;
 use generator::Offered;
 use worker::{Forwarded, Kind};
 
@@ -57,6 +60,23 @@ pub struct Arguments {
     /// Also write every round's figures here.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug)]
+struct Cores {
+    generator: usize,
+    worker: usize,
+}
+
+impl Cores {
+    fn choose() -> Result<Self> {
+        let placement = Placement::choose()?;
+        let (Some(generator), Some(worker)) = (placement.bench_core, placement.worker_core) else {
+            bail!("the generator and the worker need a core each, and this process may use one only");
+        };
+        Ok(Self { generator, worker })
+    }
 }
 
 /// One measurement: one kind at one rate for some seconds.
@@ -126,10 +146,12 @@ impl Course {
 /// # Errors
 /// No root, too few cores, or a step of the set-up that fails.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let cores = std::thread::available_parallelism()?.get();
-    ensure!(cores >= 2, "the generator and the worker need a core each, this host has one");
+    let cores = Cores::choose()?;
     ensure!(arguments.rounds > 0 && !arguments.rates.is_empty(), "nothing to measure: --rounds and --rates");
     ensure!(arguments.seconds > 0.0 && arguments.seconds < 3600.0, "--seconds: from above 0 to 3600");
+    for name in lab::sweep() {
+        eprintln!("removed namespace {name}, left behind by a program that was killed");
+    }
     let mut points: Vec<Point> = arguments
         .rates
         .iter()
@@ -144,7 +166,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 point.kind.label(),
                 point.rate_kpps
             );
-            point.runs.push(measure(arguments, point.kind, point.rate_kpps)?);
+            point.runs.push(measure(arguments, cores, point.kind, point.rate_kpps)?);
+            if signal::is_stopping() {
+                bail!("interrupted");
+            }
         }
     }
     eprintln!();
@@ -156,15 +181,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// One run, on a course of its own: nothing is left over from another.
-fn measure(arguments: &Arguments, kind: Kind, rate_kpps: u64) -> Result<Run> {
+fn measure(arguments: &Arguments, cores: Cores, kind: Kind, rate_kpps: u64) -> Result<Run> {
     let course = Course::new()?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (ready, is_ready) = mpsc::channel();
-        let worker = scope.spawn(|| course.handler.enter(|| worker::run(kind, ready, &stop)));
+        let worker = scope.spawn(|| course.handler.enter(|| worker::run(kind, cores.worker, ready, &stop)));
         // A worker that fails drops its sender.
         let generated = match is_ready.recv() {
-            Ok(()) => offer(&course, arguments, rate_kpps),
+            Ok(()) => offer(&course, arguments, cores, rate_kpps),
             Err(_) => Err(anyhow!("the worker did not start")),
         };
         stop.store(true, Relaxed);
@@ -174,13 +199,13 @@ fn measure(arguments: &Arguments, kind: Kind, rate_kpps: u64) -> Result<Run> {
 }
 
 /// Offers packets and counts what arrives.
-fn offer(course: &Course, arguments: &Arguments, rate_kpps: u64) -> Result<Arrived> {
+fn offer(course: &Course, arguments: &Arguments, cores: Cores, rate_kpps: u64) -> Result<Arrived> {
     let payload_bytes = usize::from(arguments.payload_bytes);
     let duration = Duration::from_secs_f64(arguments.seconds);
     let delivered_before = course.delivered()?;
     let softirq_before = softirq_ns()?;
     let offered = course.exchange.enter(|| {
-        worker::pin(0)?;
+        worker::pin(cores.generator)?;
         match rate_kpps {
             FLOOD => generator::flood(payload_bytes, duration),
             rate_kpps => generator::paced(payload_bytes, rate_kpps * 1000, duration),

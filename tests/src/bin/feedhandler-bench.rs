@@ -25,7 +25,10 @@ enum Bench {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().bench {
         Bench::Decode(arguments) => decode::run(&arguments),
-        Bench::Throughput(arguments) => throughput::run(&arguments),
+        Bench::Throughput(arguments) => {
+            clean_up_when_killed()?;
+            throughput::run(&arguments)
+        }
         Bench::Latency(arguments) => {
             clean_up_when_killed()?;
             latency::run(&arguments)

@@ -91,6 +91,9 @@ impl Stage {
             tempfile::Builder::new().prefix("feedhandler-demo-").tempdir().context("temporary directory")?;
         let socket = directory.path().join("control.sock");
         config.adapt(&socket, options.mode)?;
+        if options.patient {
+            config.be_patient()?;
+        }
         let path = directory.path().join("demo.toml");
         config.write(&path)?;
         let (lines, outputs): (Vec<LineAddress>, Vec<OutputAddress>) = (config.lines()?, config.outputs()?);

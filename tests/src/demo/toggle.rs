@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use feedhandler_proto::v1::GetStatusResponse;
@@ -17,6 +17,12 @@ use crate::testbed::{Client, LineAddress, Network, signal};
 
 /// Longer than any packet is under way: packing, skew, reordering and the handler's queues together.
 const SETTLE: Duration = Duration::from_millis(80);
+
+/// Messages that the sender makes within the time by which it reorders and delays packets, and some.
+const FRESH_MESSAGES: u64 = 100;
+
+/// A slow day need not get so far.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the toggle showed.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -49,13 +55,13 @@ pub(super) fn toggle(
         || -> Result<bool> { Ok(network.handler.joined_groups(&line.interface)?.contains(line.group.ip())) };
     expect(is_joined()?, "line A's group is not joined before the toggle");
     sender.lossless[1].store(true, Relaxed);
-    std::thread::sleep(SETTLE);
+    settle(sender, consumer);
     client.switch(line, false)?;
     expect(!is_joined()?, "line A's group is still joined after Unsubscribe");
-    std::thread::sleep(SETTLE);
+    settle(sender, consumer);
     let (packets, next) = (line_packets(&client.status()?, line)?, consumer.next());
-    let until = std::time::Instant::now() + off;
-    while std::time::Instant::now() < until && !signal::is_stopping() {
+    let until = Instant::now() + off;
+    while Instant::now() < until && !signal::is_stopping() {
         std::thread::sleep(Duration::from_millis(10));
     }
     expect(line_packets(&client.status()?, line)? == packets, "line A took packets while it was off");
@@ -68,13 +74,24 @@ pub(super) fn toggle(
     expect(consumer.next() > next || sender.is_done(), "the stream did not go on from line B while A was off");
     client.switch(line, true)?;
     expect(is_joined()?, "line A's group is not joined after Subscribe");
-    std::thread::sleep(SETTLE);
+    settle(sender, consumer);
     expect(
         line_packets(&client.status()?, line)? > packets || sender.is_done(),
         "line A took no packets after Subscribe",
     );
     sender.lossless[1].store(false, Relaxed);
     Ok(toggle)
+}
+
+/// Waits until what was under way has arrived: the usual time, and on a busy machine, where the sender's thread or the
+/// handler may stand still for longer, until messages sent after that have come out.
+fn settle(sender: &Sender, consumer: &Consumer) {
+    std::thread::sleep(SETTLE);
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let fresh = sender.progress.load(Relaxed) + FRESH_MESSAGES;
+    while consumer.next() <= fresh && !sender.is_done() && !signal::is_stopping() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn line_packets(status: &GetStatusResponse, line: &LineAddress) -> Result<u64> {

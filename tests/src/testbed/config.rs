@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use toml::{Table, Value};
 
-use super::Mode;
+use super::{Mode, allowed_cores};
 
 /// The configuration that is built in.
 pub(crate) const DEFAULT: &str = include_str!("../../../config/demo.toml");
@@ -66,9 +66,28 @@ impl HandlerConfig {
                 interface.insert("mode".to_owned(), mode.word().into());
             }
         }
-        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1) {
-            for worker in array_mut(&mut self.table, "worker")? {
+        self.unpin(&allowed_cores()?)
+    }
+
+    /// Drops what workers are pinned to where it is not among these cores, or the only one, which everybody needs.
+    fn unpin(&mut self, allowed: &[usize]) -> Result<()> {
+        for worker in array_mut(&mut self.table, "worker")? {
+            let core = worker.get("core").and_then(Value::as_integer).and_then(|core| usize::try_from(core).ok());
+            if allowed.len() < 2 || core.is_some_and(|core| !allowed.contains(&core)) {
                 worker.remove("core");
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every `give_up_ms` ten times as long.
+    pub(crate) fn be_patient(&mut self) -> Result<()> {
+        // What the handler takes where nothing is written.
+        const DEFAULT_GIVE_UP_MS: i64 = 50;
+        for feed in array_mut(&mut self.table, "feed")? {
+            for channel in array_mut(feed, "channel")? {
+                let written = channel.get("give_up_ms").and_then(Value::as_integer).unwrap_or(DEFAULT_GIVE_UP_MS);
+                channel.insert("give_up_ms".to_owned(), (written * 10).into());
             }
         }
         Ok(())
@@ -244,6 +263,19 @@ mod tests {
         assert_eq!(lines[2].channel, outputs[2].channel);
         assert_eq!(array(&again.table, "interface").unwrap().count(), 2);
         assert!(text.contains("mode = \"skb\"") && text.contains("unix:/tmp/x.sock"));
+    }
+
+    #[test]
+    fn a_core_that_may_not_be_used_is_dropped_and_patience_is_tenfold() {
+        for (allowed, left) in [(&[0, 1][..], Some(1)), (&[2, 3], None), (&[1], None)] {
+            let mut config = HandlerConfig::load(None).unwrap();
+            config.unpin(allowed).unwrap();
+            let worker = array(&config.table, "worker").unwrap().next().unwrap();
+            assert_eq!(worker.get("core").and_then(Value::as_integer), left, "{allowed:?}");
+        }
+        let mut config = HandlerConfig::load(None).unwrap();
+        config.be_patient().unwrap();
+        assert!(toml::to_string(&config.table).unwrap().contains("give_up_ms = 500\n"));
     }
 
     #[test]

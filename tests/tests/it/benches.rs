@@ -5,6 +5,7 @@ use clap::Parser;
 use feedhandler_testkit::bench::latency;
 
 use crate::binaries::program;
+use crate::turn::turn;
 
 #[derive(Parser)]
 struct LatencyOptions {
@@ -17,6 +18,7 @@ fn latency_has_samples_on_every_leg_and_loses_nothing() {
     let handler = program("feedhandler");
     let options = ["latency", "--rates", "2000", "--bursts", "4", "--seconds", "0.3", "--rounds", "1", "--handler"];
     let options = options.into_iter().map(std::ffi::OsString::from).chain([handler.into()]);
+    let _turn = turn();
     let report = latency::measure(&LatencyOptions::parse_from(options).arguments).unwrap();
 
     assert_eq!(report.cells.len(), 1);

@@ -2,23 +2,18 @@
 //! something broken on purpose, so that the check is known to be able to fail.
 #![forbid(unsafe_code)]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use clap::Parser;
 use feedhandler_testkit::demo::{self, Options, Summary};
 
 use crate::binaries::program;
-
-/// One at a time: each has three busy threads and a worker, and a starved sender would pass for loss.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::turn::turn;
 
 fn run(arguments: &[&str]) -> Summary {
-    let _turn = turn();
     let handler = program("feedhandler");
-    let fixed = ["demo", "--handler", handler.to_str().expect("a UTF-8 path"), "--seconds", "2", "--rate", "8000"];
+    let handler = handler.to_str().expect("a UTF-8 path");
+    // Patient, and slow enough for two busy cores: a sender that has to wait must not pass for loss.
+    let fixed = ["demo", "--handler", handler, "--seconds", "4", "--rate", "8000", "--patient"];
+    let _turn = turn();
     let options = Options::parse_from(fixed.iter().chain(arguments));
     demo::run(&options).expect("the demo runs to its end")
 }

@@ -4,7 +4,6 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use feedhandler::config::plan::Mode;
@@ -13,63 +12,18 @@ use socket2::{Domain, Socket, Type};
 use xdp_ebpf::Verdict;
 use xdp_ebpf::frames::RULES;
 
-/// Set in the copy of this test binary that runs inside the namespace.
-const INSIDE: &str = "FEEDHANDLER_TEST_INSIDE";
+use crate::inside::{self, Pair};
 
-/// A namespace with a veth pair `fh0` (10.9.0.1) and `fh1` (10.9.0.2), removed on drop: also when the test panics.
-struct Namespace(String);
+/// One pair, both ends in one network.
+const PAIR: Pair = [("fh0", [10, 9, 0, 1]), ("fh1", [10, 9, 0, 2])];
 
-impl Namespace {
-    fn new() -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("fh-steer-{}-{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
-        ip(&["netns", "add", &name]);
-        let namespace = Self(name);
-        for arguments in [
-            "link set lo up",
-            "link add fh0 type veth peer name fh1",
-            "addr add 10.9.0.1/24 dev fh0",
-            "addr add 10.9.0.2/24 dev fh1",
-            "link set fh0 up",
-            "link set fh1 up",
-        ] {
-            let mut all = vec!["-n", &namespace.0];
-            all.extend(arguments.split(' '));
-            ip(&all);
-        }
-        namespace
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // Not asserted: a second panic would hide the first.
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
-    }
+fn in_namespace(test: &str, body: impl FnOnce()) {
+    inside::in_namespace(&format!("steering::{test}"), &[PAIR], body);
 }
 
 fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Runs `body` in a namespace of its own: this same binary is started again inside, for this one test only, so that the
-/// whole process (sysfs too) sees the namespace.
-fn in_namespace(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let namespace = Namespace::new();
-    let output = inside(&namespace, test).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn inside(namespace: &Namespace, test: &str) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &namespace.0]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("steering::{test}"), "--nocapture"]).env(INSIDE, "1");
-    command
 }
 
 /// Sends one datagram to a group out of `fh1`, so that `fh0` receives it.

@@ -4,8 +4,10 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
+
+use crate::testbed::allowed_cores;
 
 /// The cores in use. Sender and receiver are one thread that polls both, whatever the machine has: no scheduler stands
 /// between them, and sending always goes first.
@@ -25,8 +27,7 @@ impl Placement {
     /// # Errors
     /// If the kernel does not say which cores there are.
     pub fn choose() -> Result<Self> {
-        let set = sched_getaffinity(None).context("sched_getaffinity")?;
-        let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
+        let cores = allowed_cores()?;
         let (bench_core, worker_core) = match cores[..] {
             [first, .., last] => (Some(first), Some(last)),
             _ => (None, None),

@@ -17,6 +17,7 @@ use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 use super::{EXCHANGE_IP, GROUP};
+use crate::testbed::signal;
 
 /// Interface that the packets leave by.
 const INTERFACE: &str = "ge0";
@@ -55,7 +56,7 @@ pub(super) fn paced(payload_bytes: usize, per_second: u64, duration: Duration) -
     let destination = port.add_destination(&header()?);
     let start = Instant::now();
     let mut due = 0;
-    while start.elapsed() < duration {
+    while start.elapsed() < duration && !signal::is_stopping() {
         let now = (start.elapsed().as_nanos() * u128::from(per_second) / 1_000_000_000) as u64;
         for _ in 0..now.saturating_sub(due).min(BURST) {
             let Some(frame) = frames.alloc() else { break };
@@ -84,7 +85,7 @@ pub(super) fn flood(payload_bytes: usize, duration: Duration) -> Result<Offered>
     let metadata: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let start = Instant::now();
     let mut packets = 0;
-    while start.elapsed() < duration {
+    while start.elapsed() < duration && !signal::is_stopping() {
         let options = TestRunOptions {
             data_in: Some(&frame),
             ctx_in: Some(&metadata),

@@ -82,8 +82,8 @@ pub(super) fn print(arguments: &Arguments, points: &[Point]) {
     }
     println!("{table}");
     println!(
-        "medians of {} rounds of {} s each; {} bytes of payload; veth, AF_XDP in copy mode; generator on core 0, worker \
-         on core 1. Worker CPU: cycles that moved packets. Softirq: all cores, sampled by a 10 ms tick.",
+        "medians of {} rounds of {} s each; {} bytes of payload; veth, AF_XDP in copy mode; generator and \
+         worker on a core each. Worker CPU: cycles that moved packets. Softirq: all cores, sampled by a 10 ms tick.",
         arguments.rounds, arguments.seconds, arguments.payload_bytes
     );
 }

@@ -60,8 +60,8 @@ pub(super) fn pin(core: usize) -> Result<()> {
 }
 
 /// Opens the ports in the caller's namespace, says so, and forwards until told to stop.
-pub(super) fn run(kind: Kind, ready: Sender<()>, stop: &AtomicBool) -> Result<Forwarded> {
-    pin(1)?;
+pub(super) fn run(kind: Kind, core: usize, ready: Sender<()>, stop: &AtomicBool) -> Result<Forwarded> {
+    pin(core)?;
     let frames = match kind {
         Kind::Xsk => Frames::umem(FRAMES, 2048, RING, false)?,
         Kind::Socket => Frames::heap(FRAMES, 2048),

@@ -3,7 +3,6 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use feedhandler::config::plan::Mode;
@@ -15,8 +14,12 @@ use feedhandler::steering::Steering;
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 use xdp_ebpf::{GroupKey, GroupRule};
 
-/// Set in the copy of this test binary that runs inside the namespace.
-const INSIDE: &str = "FEEDHANDLER_TEST_INSIDE";
+use crate::inside::{self, Pair};
+use crate::turn::turn;
+
+/// The handler's end and the far end of each pair, in networks of their own.
+const PAIRS: [Pair; 2] =
+    [[("fh0", [10, 9, 0, 1]), ("fh1", [10, 9, 1, 1])], [("fo0", [10, 9, 2, 1]), ("fo1", [10, 9, 3, 1])]];
 
 pub(super) const COOKIE: u16 = 0x5eed;
 pub(super) const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 10, 0, 1), 26_400);
@@ -25,62 +28,15 @@ pub(super) const LINE: u16 = 7;
 pub(super) const RING: u32 = 256;
 pub(super) const FRAMES: u32 = 2048;
 
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("fh-xsk-{}-{}", std::process::id(), COUNTER.fetch_add(1, Relaxed));
-        ip(&["netns", "add", &name]);
-        let namespace = Self(name);
-        for arguments in [
-            "link set lo up",
-            "link add fh0 type veth peer name fh1",
-            "link add fo0 type veth peer name fo1",
-            "addr add 10.9.0.1/24 dev fh0",
-            "addr add 10.9.1.1/24 dev fh1",
-            "addr add 10.9.2.1/24 dev fo0",
-            "addr add 10.9.3.1/24 dev fo1",
-            "link set fh0 up",
-            "link set fh1 up",
-            "link set fo0 up",
-            "link set fo1 up",
-        ] {
-            let mut all = vec!["-n", &namespace.0];
-            all.extend(arguments.split(' '));
-            ip(&all);
-        }
-        namespace
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // Not asserted: a second panic would hide the first.
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
-    }
-}
-
 pub(super) fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Runs `body` in a namespace of its own: this same binary is started again inside, for this one test only.
+/// Runs `body` in a namespace of its own, in turn: what it sends has to fit into rings that somebody empties.
 pub(super) fn in_namespace(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let namespace = Namespace::new();
-    let output = Command::new("ip")
-        .args(["netns", "exec", &namespace.0])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("xsk::{test}"), "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let _turn = (!inside::is_inside()).then(turn);
+    inside::in_namespace(&format!("xsk::{test}"), &PAIRS, body);
 }
 
 /// A kernel socket that sends to groups out of `fh1`.
