@@ -44,6 +44,8 @@ pub struct Arbiter {
     end: Option<u64>,
     gaps: VecDeque<OpenGap>,
     gap_capacity: usize,
+    /// When the first packet was dropped for want of room, since something has been missing without a break.
+    first_drop_ns: Option<u64>,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -65,6 +67,7 @@ impl Arbiter {
             end: None,
             gaps: VecDeque::with_capacity(gap_capacity + 2),
             gap_capacity,
+            first_drop_ns: None,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -110,6 +113,7 @@ impl Arbiter {
         }
         (self.expected, self.known, self.first) = (first, first, first);
         self.end = None;
+        self.first_drop_ns = None;
         self.counts.sessions += 1;
     }
 
@@ -169,17 +173,28 @@ impl Arbiter {
         self.counts.gaps_opened += 1;
     }
 
+    /// A packet that is ahead was dropped for want of room: when its turn comes, it will be missing.
+    pub fn dropped(&mut self, received_ns: u64) {
+        self.first_drop_ns.get_or_insert(received_ns);
+    }
+
     /// Finds a gap again that is not on the list, because packets were dropped that had been known (hold buffer full).
     /// `nearest` is the first held sequence. Call it after every delivery and hold.
+    ///
+    /// Such a gap is as old as the first drop, and so is every further one until nothing is missing. Were it to wait
+    /// anew for `give_up`, the buffer would overflow again meanwhile, and one lost message would become a loss without
+    /// end.
     #[inline]
     pub fn settle(&mut self, nearest: Option<u64>, now_ns: u64) {
         if self.expected >= self.known {
+            self.first_drop_ns = None;
             return;
         }
         let next_gap = self.gaps.front().map_or(self.known, |gap| gap.from);
         if next_gap > self.expected {
             let to = nearest.unwrap_or(self.known).min(next_gap);
-            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns: now_ns, lost: false });
+            let opened_ns = self.first_drop_ns.unwrap_or(now_ns);
+            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns, lost: false });
             self.counts.gaps_opened += 1;
         }
     }
@@ -192,7 +207,7 @@ impl Arbiter {
         gap.lost = true;
         let (from, to) = (self.expected, nearest.unwrap_or(u64::MAX).min(gap.to));
         assert!(from < to, "a gap that is open has something missing");
-        self.counts.messages_lost += to - from;
+        self.counts.messages_lost = self.counts.messages_lost.saturating_add(to - from);
         self.advance(to);
         Some((from, to))
     }

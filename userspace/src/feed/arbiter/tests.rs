@@ -105,8 +105,30 @@ fn what_was_known_and_dropped_becomes_a_gap_when_its_turn_comes() {
     arbiter.settle(None, 40);
     assert_eq!(arbiter.gap(None).map(|gap| (gap.from, gap.to, gap.opened_ns)), Some((3, 6, 40)));
     arbiter.advance(6);
+    arbiter.settle(None, 41);
     assert_eq!(arbiter.counts().gaps_closed, 2);
     assert_eq!(arbiter.state(), ChannelState::Live);
+}
+
+#[test]
+fn gaps_of_our_own_making_are_as_old_as_the_first_drop_until_nothing_is_missing() {
+    let mut arbiter = begun(1);
+    let opened = |arbiter: &Arbiter| arbiter.gap(None).map(|gap| (gap.from, gap.to, gap.opened_ns));
+    arbiter.ahead(3, 9, 10);
+    arbiter.dropped(20);
+    arbiter.dropped(30);
+    arbiter.advance(3);
+    arbiter.settle(Some(5), 40);
+    assert_eq!(opened(&arbiter), Some((3, 5, 20)));
+    arbiter.advance(7);
+    arbiter.settle(None, 50);
+    assert_eq!(opened(&arbiter), Some((7, 9, 20)));
+    arbiter.advance(9);
+    arbiter.settle(None, 60);
+    arbiter.ahead(12, 13, 70);
+    arbiter.advance(12);
+    arbiter.settle(None, 80);
+    assert_eq!(opened(&arbiter), Some((12, 13, 80)));
 }
 
 #[test]

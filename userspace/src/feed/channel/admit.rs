@@ -112,10 +112,12 @@ impl Channel {
             Insert::Held => {}
             Insert::Duplicate => return self.drop_duplicate(role, header),
             Insert::Full => {
+                self.arbiter.dropped(received_ns);
                 self.counts.hold_evicted += 1;
                 return Err(DropReason::HoldFull);
             }
             Insert::Evicted(farthest) => {
+                self.arbiter.dropped(received_ns);
                 self.counts.hold_evicted += 1;
                 self.lines[farthest.role as usize].drops.add(DropReason::HoldFull);
             }

@@ -217,6 +217,7 @@ fn a_full_hold_buffer_keeps_the_nearest_and_the_rest_is_missing_again() {
     let mut rig = Rig::new(ChannelSettings { hold_packets: 2, ..settings() });
     rig.data(A, 1, 1).unwrap();
     rig.data(A, 9, 1).unwrap();
+    rig.now_ns = 4;
     rig.data(A, 5, 1).unwrap();
     assert_eq!(rig.data(A, 12, 1), Err(DropReason::HoldFull));
     rig.data(B, 3, 1).unwrap();
@@ -228,12 +229,37 @@ fn a_full_hold_buffer_keeps_the_nearest_and_the_rest_is_missing_again() {
     rig.data(B, 4, 1).unwrap();
     rig.data(B, 6, 3).unwrap();
     assert_eq!(rig.take(), "1-9");
-    // 9 was evicted: it is a gap once more, and asked for.
-    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.opened_ns)), Some((9, 10)));
+    // 9 was evicted at 4: it is a gap once more, as old as that.
+    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.opened_ns)), Some((9, 4)));
     rig.data(Recovery, 9, 4).unwrap();
     assert_eq!((rig.take().as_str(), rig.channel.state()), ("9-13", ChannelState::Live));
     let counts = rig.channel.counts();
     assert_eq!(counts.gaps_opened, counts.gaps_closed);
+}
+
+/// One packet lost by both lines at a rate at which the buffer is full long before the gap is given up.
+#[test]
+fn one_loss_at_a_rate_beyond_the_hold_buffer_costs_one_give_up_and_no_more() {
+    const STEP_NS: u64 = 10;
+    for (hold_packets, polled_every) in [(1, 1), (8, 1), (8, 7), (33, 4), (90, 1), (99, 13)] {
+        let mut rig = Rig::new(ChannelSettings { hold_packets, ..settings() });
+        for sequence in 1..2_000 {
+            rig.now_ns += STEP_NS;
+            if sequence != 5 {
+                let _ = rig.data(A, sequence, 1);
+            }
+            if sequence % polled_every == 0 {
+                rig.poll(rig.now_ns);
+            }
+        }
+        let counts = rig.channel.counts();
+        assert_eq!(rig.channel.state(), ChannelState::Live, "{hold_packets} packets: {counts:?}");
+        assert_eq!(counts.next_sequence, 2_000);
+        // What came within give_up and was not held; then as long again as the buffer lasts, and a poll or two.
+        let within_give_up = settings().give_up_ns / STEP_NS;
+        assert!(counts.messages_lost <= within_give_up + 2 * polled_every + 2, "{hold_packets} packets: {counts:?}");
+        assert_eq!(counts.messages + counts.messages_lost, 1_999);
+    }
 }
 
 #[test]
