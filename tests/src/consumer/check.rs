@@ -52,6 +52,8 @@ pub struct CheckSettings {
 /// A session that is over, or the current one.
 struct Passed {
     session: Session,
+    /// It was joined after its beginning: whoever joins late must say so.
+    is_late: bool,
     gaps: RangeSet,
     next: u64,
     has_ended: bool,
@@ -209,7 +211,13 @@ impl Checker {
         self.sent = sent;
         self.truth = Truth::default();
         self.book.clear();
-        self.passed.push(Passed { session, gaps: RangeSet::default(), next: first, has_ended: false });
+        self.passed.push(Passed {
+            session,
+            is_late: first > 1,
+            gaps: RangeSet::default(),
+            next: first,
+            has_ended: false,
+        });
         true
     }
 
@@ -258,12 +266,13 @@ impl Checker {
                 return 0;
             }
         };
+        let current = self.passed.last().expect("the session was entered");
         let mut shared = Shared {
             publisher_id: self.settings.publisher_id,
             instrument: 0,
             ts_event: 0,
             sequence: sequence as u32,
-            is_bad_book: !self.passed.last().expect("the session was entered").gaps.is_empty(),
+            is_bad_book: current.is_late || !current.gaps.is_empty(),
         };
         let mut expected: &[Expected] = &[];
         if let Some(message) = &message {

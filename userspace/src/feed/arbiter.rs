@@ -9,6 +9,7 @@
 //! first one's deadline matters.
 #![forbid(unsafe_code)]
 
+mod claim;
 mod types;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use std::collections::VecDeque;
 use super::transport::PacketHeader;
 use super::{LineRole, Session};
 use crate::config::plan::StartAt;
+pub use claim::{Claim, UNPROVEN_JUMP, Witness};
 pub use types::{ArbiterCounts, ChannelState, Deadlines, Gap, Verdict};
 
 /// Sessions that are remembered as left, so that their late packets are never taken for a new session.
@@ -44,6 +46,10 @@ pub struct Arbiter {
     end: Option<u64>,
     gaps: VecDeque<OpenGap>,
     gap_capacity: usize,
+    /// When the first packet was dropped for want of room, since something has been missing without a break.
+    first_drop_ns: Option<u64>,
+    /// What one packet said that waits for a second one.
+    claim: Option<Claim>,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -65,6 +71,8 @@ impl Arbiter {
             end: None,
             gaps: VecDeque::with_capacity(gap_capacity + 2),
             gap_capacity,
+            first_drop_ns: None,
+            claim: None,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -78,9 +86,26 @@ impl Arbiter {
     pub fn classify(&self, header: &PacketHeader, role: LineRole) -> Verdict {
         if self.session != Some(header.session) {
             // A retransmission may come at any time and of any session: it never begins one.
-            let old = role == LineRole::Recovery || self.old_sessions.contains(&header.session);
-            return if old { Verdict::OldSession } else { Verdict::NewSession };
+            return if role == LineRole::Recovery || self.old_sessions.contains(&header.session) {
+                Verdict::OldSession
+            } else if matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale) {
+                Verdict::NewSession
+            } else {
+                Verdict::Unproven
+            };
         }
+        match self.place(header) {
+            Verdict::Hold | Verdict::Alive if header.sequence.saturating_sub(self.known) > UNPROVEN_JUMP => {
+                Verdict::Unproven
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// The place of a packet of the current session that is believed.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, header: &PacketHeader) -> Verdict {
         if header.count == 0 {
             Verdict::Alive
         } else if header.end() <= self.expected {
@@ -110,7 +135,42 @@ impl Arbiter {
         }
         (self.expected, self.known, self.first) = (first, first, first);
         self.end = None;
+        self.first_drop_ns = None;
         self.counts.sessions += 1;
+    }
+
+    /// What a packet that [`Verdict::Unproven`] judged is to the one before. The caller keeps the packet of a claim.
+    pub fn witness(&mut self, header: &PacketHeader, role: LineRole, received_ns: u64) -> Witness {
+        let dropped = match self.claim {
+            Some(claim) if !self.is_contradicted(&claim) => {
+                if claim.is_confirmed_by(header, role) {
+                    self.claim = None;
+                    return Witness::Second(claim);
+                }
+                if claim.is_repeated_by(header, role) {
+                    return Witness::Repeated;
+                }
+                Some(claim)
+            }
+            contradicted => contradicted,
+        };
+        self.claim = Some(Claim { header: *header, role, received_ns });
+        Witness::First { dropped }
+    }
+
+    /// Whether lines went on as if nothing was for long enough that the claim can be neither slow nor reordered.
+    fn is_contradicted(&self, claim: &Claim) -> bool {
+        self.last_seen_ns > claim.received_ns.saturating_add(self.deadlines.give_up_ns)
+    }
+
+    /// Takes the claim away that was contradicted for too long; its packet is to be dropped.
+    pub fn take_contradicted(&mut self) -> Option<Claim> {
+        if self.is_contradicted(self.claim.as_ref()?) { self.claim.take() } else { None }
+    }
+
+    /// Takes the claim away, whatever it says: another packet changes the session at once.
+    pub fn take_claim(&mut self) -> Option<Claim> {
+        self.claim.take()
     }
 
     /// A packet of the session arrived on line A or B.
@@ -169,17 +229,28 @@ impl Arbiter {
         self.counts.gaps_opened += 1;
     }
 
+    /// A packet that is ahead was dropped for want of room: when its turn comes, it will be missing.
+    pub fn dropped(&mut self, received_ns: u64) {
+        self.first_drop_ns.get_or_insert(received_ns);
+    }
+
     /// Finds a gap again that is not on the list, because packets were dropped that had been known (hold buffer full).
     /// `nearest` is the first held sequence. Call it after every delivery and hold.
+    ///
+    /// Such a gap is as old as the first drop, and so is every further one until nothing is missing. Were it to wait
+    /// anew for `give_up`, the buffer would overflow again meanwhile, and one lost message would become a loss without
+    /// end.
     #[inline]
     pub fn settle(&mut self, nearest: Option<u64>, now_ns: u64) {
         if self.expected >= self.known {
+            self.first_drop_ns = None;
             return;
         }
         let next_gap = self.gaps.front().map_or(self.known, |gap| gap.from);
         if next_gap > self.expected {
             let to = nearest.unwrap_or(self.known).min(next_gap);
-            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns: now_ns, lost: false });
+            let opened_ns = self.first_drop_ns.unwrap_or(now_ns);
+            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns, lost: false });
             self.counts.gaps_opened += 1;
         }
     }
@@ -192,7 +263,7 @@ impl Arbiter {
         gap.lost = true;
         let (from, to) = (self.expected, nearest.unwrap_or(u64::MAX).min(gap.to));
         assert!(from < to, "a gap that is open has something missing");
-        self.counts.messages_lost += to - from;
+        self.counts.messages_lost = self.counts.messages_lost.saturating_add(to - from);
         self.advance(to);
         Some((from, to))
     }

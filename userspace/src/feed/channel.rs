@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod admit;
+mod claims;
 mod deliver;
 mod settings;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod tests;
 
 use super::arbiter::{Arbiter, ChannelState, Deadlines, Gap};
 use super::decode::{Decoder, Records};
-use super::hold::{Held, Hold};
+use super::hold::{Held, Hold, SLOT_BYTES};
 use super::{ChannelIndex, LineRole, Session};
 use crate::config::plan::TransportKind;
 use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
@@ -48,6 +49,8 @@ pub struct Channel {
     records: Records,
     /// What [`Channel::deliver`] will do, in order.
     queue: Vec<Delivery>,
+    /// The packet of the arbiter's claim.
+    claimed: Vec<u8>,
     /// Datagrams admitted since the last delivery.
     admitted: usize,
     /// Session of the delivery; behind the arbiter's while a session change is queued.
@@ -75,19 +78,22 @@ impl Channel {
             give_up_ns: settings.give_up_ns,
             stale_ns: settings.stale_ns,
         };
+        // Those of a batch, and one from before that waited for a second witness.
+        let admitted = ADMIT_LIMIT + 1;
         // Each held packet has at most one gap in front of it, and each admitted one may open one by itself.
-        let gap_capacity = settings.hold_packets + ADMIT_LIMIT;
+        let gap_capacity = settings.hold_packets + admitted;
         // Per admitted or held packet: itself and the loss in front of it; per admitted one also a session's end and
         // beginning.
-        let queue_capacity = 2 * (settings.hold_packets + ADMIT_LIMIT) + gap_capacity + 3 * ADMIT_LIMIT;
+        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 3 * admitted;
         Ok(Self {
             index: settings.index,
             transport: settings.transport,
             arbiter: Arbiter::new(deadlines, settings.start, gap_capacity),
-            hold: Hold::new(settings.hold_packets, ADMIT_LIMIT),
+            hold: Hold::new(settings.hold_packets, admitted),
             decoder: Decoder::new(settings.decoder, settings.publisher_id, settings.max_orders, settings.midnights),
             records: Records::new(),
             queue: Vec::with_capacity(queue_capacity),
+            claimed: Vec::with_capacity(SLOT_BYTES),
             admitted: 0,
             delivered_session: [b' '; 10],
             told_end: None,
@@ -100,6 +106,9 @@ impl Channel {
     pub fn poll(&mut self, now_ns: u64) {
         while let Some(to) = self.arbiter.poll(now_ns) {
             self.give_up(to, now_ns);
+        }
+        if let Some(claim) = self.arbiter.take_contradicted() {
+            self.drop_claim(&claim);
         }
         self.tell_end();
     }
@@ -145,6 +154,7 @@ impl Channel {
         counts.gaps_lost = gaps.gaps_lost;
         counts.messages_lost = gaps.messages_lost;
         counts.sessions = gaps.sessions;
+        counts.first_sequence = self.arbiter.first();
         counts.next_sequence = self.arbiter.expected();
         counts.state = self.state() as u64;
         self.decoder.add_counts(&mut counts);

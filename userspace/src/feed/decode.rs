@@ -125,7 +125,7 @@ impl Decoder {
         }
     }
 
-    /// Messages were lost for good: books may be wrong until the session changes.
+    /// Messages were lost for good, or a session is joined late: books may be wrong until the session changes.
     pub fn lost(&mut self) {
         match self {
             Self::Itch50(itch) => itch.lost(),

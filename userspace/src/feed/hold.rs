@@ -90,12 +90,18 @@ impl Hold {
             self.free.push(farthest.slot);
             outcome = Insert::Evicted(farthest);
         }
-        packet.slot = self.free.pop().expect("every admitted packet has a slot until deliver()");
-        let start = packet.slot as usize * SLOT_BYTES;
-        self.payloads[start..start + payload.len()].copy_from_slice(payload);
-        self.lengths[packet.slot as usize] = u16::try_from(payload.len()).expect("at most SLOT_BYTES");
+        packet.slot = self.keep(payload);
         self.packets.insert(at, packet);
         outcome
+    }
+
+    /// Copies a payload that is delivered at once, of at most [`SLOT_BYTES`], until [`Self::release`].
+    pub fn keep(&mut self, payload: &[u8]) -> u32 {
+        let slot = self.free.pop().expect("every admitted packet has a slot until deliver()");
+        let start = slot as usize * SLOT_BYTES;
+        self.payloads[start..start + payload.len()].copy_from_slice(payload);
+        self.lengths[slot as usize] = u16::try_from(payload.len()).expect("at most SLOT_BYTES");
+        slot
     }
 
     /// Whether the held packets around position `at` have all of the packet's messages.

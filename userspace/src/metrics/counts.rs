@@ -71,6 +71,7 @@ counter_set! {
         orders_full: "Orders not stored because the order store was full",
         saturated_sizes: "Quantities too large for a DBN field (saturated)",
         orders_live: "Orders in the store now",
+        first_sequence: "First sequence of this session; above 1 after a late start",
         next_sequence: "Next expected sequence number",
         state: "Channel state: 0 unknown, 1 backfill, 2 live, 3 gap, 4 stale, 5 ended",
     }
@@ -123,6 +124,8 @@ pub enum DropReason {
     BadSequence,
     /// A session that was left already.
     OldSession,
+    /// A jump far ahead, or another session while one was alive, that no second packet confirmed.
+    Unconfirmed,
     /// All messages had been delivered before: the normal fate of the slower line's packets.
     Duplicate,
     /// The hold buffer was full and this packet was the farthest ahead.
@@ -141,7 +144,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -150,6 +153,7 @@ impl DropReason {
         Self::TruncatedBlocks,
         Self::BadSequence,
         Self::OldSession,
+        Self::Unconfirmed,
         Self::Duplicate,
         Self::HoldFull,
         Self::DestinationDown,
@@ -174,6 +178,7 @@ impl DropReason {
             Self::TruncatedBlocks => "truncated_blocks",
             Self::BadSequence => "bad_sequence",
             Self::OldSession => "old_session",
+            Self::Unconfirmed => "unconfirmed",
             Self::Duplicate => "duplicate",
             Self::HoldFull => "hold_full",
             Self::DestinationDown => "destination_down",

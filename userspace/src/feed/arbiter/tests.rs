@@ -31,7 +31,11 @@ fn packets_are_judged_by_their_place() {
         (7, 4, Verdict::Deliver { skip: 3 }),
         (10, 5, Verdict::Deliver { skip: 0 }),
         (11, 1, Verdict::Hold),
-        (u64::MAX - 1, 1, Verdict::Hold),
+        (10 + UNPROVEN_JUMP, 1, Verdict::Hold),
+        (10 + UNPROVEN_JUMP, 0, Verdict::Alive),
+        (11 + UNPROVEN_JUMP, 1, Verdict::Unproven),
+        (11 + UNPROVEN_JUMP, 0, Verdict::Unproven),
+        (u64::MAX - 1, 1, Verdict::Unproven),
     ];
     for (sequence, count, verdict) in cases {
         assert_eq!(arbiter.classify(&header(sequence, count), LineRole::A), verdict, "{sequence}+{count}");
@@ -105,8 +109,30 @@ fn what_was_known_and_dropped_becomes_a_gap_when_its_turn_comes() {
     arbiter.settle(None, 40);
     assert_eq!(arbiter.gap(None).map(|gap| (gap.from, gap.to, gap.opened_ns)), Some((3, 6, 40)));
     arbiter.advance(6);
+    arbiter.settle(None, 41);
     assert_eq!(arbiter.counts().gaps_closed, 2);
     assert_eq!(arbiter.state(), ChannelState::Live);
+}
+
+#[test]
+fn gaps_of_our_own_making_are_as_old_as_the_first_drop_until_nothing_is_missing() {
+    let mut arbiter = begun(1);
+    let opened = |arbiter: &Arbiter| arbiter.gap(None).map(|gap| (gap.from, gap.to, gap.opened_ns));
+    arbiter.ahead(3, 9, 10);
+    arbiter.dropped(20);
+    arbiter.dropped(30);
+    arbiter.advance(3);
+    arbiter.settle(Some(5), 40);
+    assert_eq!(opened(&arbiter), Some((3, 5, 20)));
+    arbiter.advance(7);
+    arbiter.settle(None, 50);
+    assert_eq!(opened(&arbiter), Some((7, 9, 20)));
+    arbiter.advance(9);
+    arbiter.settle(None, 60);
+    arbiter.ahead(12, 13, 70);
+    arbiter.advance(12);
+    arbiter.settle(None, 80);
+    assert_eq!(opened(&arbiter), Some((12, 13, 80)));
 }
 
 #[test]
@@ -143,12 +169,36 @@ fn a_session_that_was_left_never_comes_back_and_a_retransmission_begins_none() {
     let other = |n: u8| PacketHeader { session: [n; 10], ..header(1, 1) };
     assert_eq!(arbiter.classify(&other(1), LineRole::Recovery), Verdict::OldSession);
     for n in 1..=OLD_SESSIONS as u8 {
-        assert_eq!(arbiter.classify(&other(n), LineRole::B), Verdict::NewSession);
+        assert_eq!(arbiter.classify(&other(n), LineRole::B), Verdict::Unproven);
         arbiter.begin(&other(n));
         assert_eq!(arbiter.expected(), 1);
         assert_eq!(arbiter.classify(&header(9, 1), LineRole::A), Verdict::OldSession);
     }
     assert_eq!(arbiter.counts().sessions, 1 + OLD_SESSIONS as u64);
+}
+
+#[test]
+fn a_second_packet_confirms_unless_it_is_far_the_same_or_too_late() {
+    let mut arbiter = begun(1);
+    let first = |dropped| Witness::First { dropped };
+    let claim = |header, role, received_ns| Claim { header, role, received_ns };
+    let near = header(1 << 40, 2);
+    assert_eq!(arbiter.witness(&near, LineRole::A, 5), first(None));
+    assert_eq!(arbiter.witness(&near, LineRole::A, 6), Witness::Repeated);
+    assert_eq!(arbiter.witness(&near, LineRole::B, 7), Witness::Second(claim(near, LineRole::A, 5)));
+    assert_eq!(arbiter.witness(&near, LineRole::B, 8), first(None));
+    let far = header((1 << 40) + UNPROVEN_JUMP + 1, 0);
+    assert_eq!(arbiter.witness(&far, LineRole::A, 9), first(Some(claim(near, LineRole::B, 8))));
+    let next = header(far.sequence + 1, 0);
+    assert_eq!(arbiter.witness(&next, LineRole::A, 10), Witness::Second(claim(far, LineRole::A, 9)));
+    assert_eq!(arbiter.witness(&far, LineRole::A, 10), first(None));
+    arbiter.seen(1010);
+    assert_eq!(arbiter.take_contradicted(), None);
+    arbiter.seen(1011);
+    assert_eq!(arbiter.witness(&next, LineRole::B, 1012), first(Some(claim(far, LineRole::A, 10))));
+    arbiter.seen(2013);
+    assert_eq!(arbiter.take_contradicted(), Some(claim(next, LineRole::B, 1012)));
+    assert_eq!(arbiter.take_contradicted(), None);
 }
 
 #[test]

@@ -52,8 +52,10 @@ pub enum Verdict {
     Alive,
     /// Of a session that was left, or of one that only a live line may begin.
     OldSession,
-    /// Of a session not seen before.
+    /// Of a session not seen before, and there is none that is alive.
     NewSession,
+    /// Says what one packet alone does not prove: see [`Arbiter::witness`](super::Arbiter::witness).
+    Unproven,
 }
 
 /// When a gap is acted upon. Nanoseconds of CLOCK_MONOTONIC.

@@ -55,28 +55,46 @@ impl Channel {
         let trailing = transport::check_blocks(self.transport, payload, header.count)?;
         self.lines[role as usize].counts.trailing += u64::from(trailing > 0);
         if verdict == Verdict::NewSession {
-            self.change_session(&header);
+            self.begin_session(role, &header);
             verdict = self.arbiter.classify(&header, role);
         }
+        if verdict == Verdict::Unproven {
+            if !self.prove(role, &header, payload, received_ns)? {
+                return Ok(());
+            }
+            verdict = self.arbiter.place(&header);
+        }
+        self.act(verdict, Source::Slot(slot), role, &header, payload, received_ns)
+    }
+
+    /// Queues, holds or drops a packet of the current session, as its place demands.
+    #[inline]
+    pub(super) fn act(
+        &mut self,
+        verdict: Verdict,
+        source: Source,
+        role: LineRole,
+        header: &PacketHeader,
+        payload: &[u8],
+        received_ns: u64,
+    ) -> Result<(), DropReason> {
         self.note_seen(role, received_ns);
         match verdict {
             Verdict::Deliver { .. } => {
-                let source = Source::Slot(slot);
                 self.queue_packet(source, role, header.sequence, header.end(), received_ns);
                 self.drain();
             }
             Verdict::Hold => {
-                self.hold_packet(role, &header, payload, received_ns)?;
+                self.hold_packet(role, header, payload, received_ns)?;
             }
             Verdict::Alive => {
                 self.lines[role as usize].counts.heartbeats += 1;
                 let ends = header.kind == PacketKind::EndOfSession;
                 self.arbiter.next_is(header.sequence, ends, received_ns);
             }
-            Verdict::Duplicate | Verdict::OldSession | Verdict::NewSession => {
-                // A later session begins at 1, so nothing of its first packet can be a duplicate.
-                unreachable!("decided above")
-            }
+            // The second witness says what the first one said, or that was overtaken.
+            Verdict::Duplicate => return self.drop_duplicate(role, header),
+            Verdict::OldSession | Verdict::NewSession | Verdict::Unproven => unreachable!("decided above"),
         }
         self.arbiter.settle(self.hold.nearest(), received_ns);
         self.tell_end();
@@ -112,10 +130,12 @@ impl Channel {
             Insert::Held => {}
             Insert::Duplicate => return self.drop_duplicate(role, header),
             Insert::Full => {
+                self.arbiter.dropped(received_ns);
                 self.counts.hold_evicted += 1;
                 return Err(DropReason::HoldFull);
             }
             Insert::Evicted(farthest) => {
+                self.arbiter.dropped(received_ns);
                 self.counts.hold_evicted += 1;
                 self.lines[farthest.role as usize].drops.add(DropReason::HoldFull);
             }
@@ -168,7 +188,7 @@ impl Channel {
     }
 
     /// Leaves the session, loudly, and begins the one of `header`.
-    fn change_session(&mut self, header: &PacketHeader) {
+    pub(super) fn change_session(&mut self, header: &PacketHeader) {
         if self.arbiter.session().is_some() {
             while self.arbiter.is_missing() {
                 self.give_up(u64::MAX, 0);
@@ -177,7 +197,7 @@ impl Channel {
         }
         self.arbiter.begin(header);
         self.told_end = None;
-        self.queue.push(Delivery::Session(header.session));
+        self.queue.push(Delivery::Session { session: header.session, is_late: self.arbiter.first() > 1 });
     }
 
     pub(super) fn tell_end(&mut self) {

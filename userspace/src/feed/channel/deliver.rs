@@ -35,9 +35,18 @@ pub(super) struct Packet {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Delivery {
     Packet(Packet),
-    Lost { from: u64, to: u64 },
-    End { next: u64 },
-    Session(Session),
+    Lost {
+        from: u64,
+        to: u64,
+    },
+    End {
+        next: u64,
+    },
+    /// A session begins; its beginning is missing if it `is_late`.
+    Session {
+        session: Session,
+        is_late: bool,
+    },
 }
 
 /// A message whose order is being loaded.
@@ -82,9 +91,12 @@ impl<S: BlockSink> Stage<'_, S> {
                 self.sink.lost(self.channel, self.session, from, to);
             }
             Delivery::End { next } => self.sink.end_of_session(self.channel, self.session, next),
-            Delivery::Session(session) => {
+            Delivery::Session { session, is_late } => {
                 *self.session = session;
                 self.decoder.begin_session();
+                if is_late {
+                    self.decoder.lost();
+                }
             }
             Delivery::Packet(_) => unreachable!("not an event"),
         }

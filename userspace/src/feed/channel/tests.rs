@@ -1,6 +1,7 @@
 //! Every edge case of the MoldUDP64 receiver, and a property test against a naive oracle.
 #![forbid(unsafe_code)]
 
+mod claims;
 mod edge_cases;
 mod oracle;
 

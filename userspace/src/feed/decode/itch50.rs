@@ -1,7 +1,7 @@
 //! Nasdaq TotalView-ITCH 5.0 to DBN.
 //!
 //! The instrument id is the stock locate. Prices go from 4 decimals to units of 1e-9. Times of day become UTC by the
-//! exchange's local midnight. The last market-by-order record of a message has the flag LAST; after an unrecovered loss,
+//! exchange's local midnight. The last market-by-order record of a message has the flag LAST; after an unrecovered loss or a late start,
 //! or once an instrument had an event of an order that is not in the store, records have MAYBE_BAD_BOOK as well.
 #![forbid(unsafe_code)]
 
@@ -61,7 +61,7 @@ pub struct Itch50 {
     midnights: Midnights,
     /// The day of the newest message: from its local midnight to the next, UTC nanoseconds.
     day: (u64, u64),
-    /// MAYBE_BAD_BOOK after a loss, else nothing.
+    /// MAYBE_BAD_BOOK after a loss or a late start, else nothing.
     channel_flags: u8,
     counts: Counts,
 }

@@ -153,6 +153,7 @@ fn a_hostile_sequence_near_the_end_of_u64_neither_panics_nor_wraps() {
     let mut far = packet(&SESSION, 2, 1);
     far[10..18].copy_from_slice(&(u64::MAX - 1).to_be_bytes());
     assert_eq!(rig.send(A, &far), Ok(()));
+    assert_eq!(rig.send(B, &far), Err(DropReason::Duplicate));
     rig.data(A, 2, 3).unwrap();
     assert_eq!(rig.take(), "1-5");
     rig.poll(1000);
@@ -193,7 +194,9 @@ fn a_new_session_declares_the_rest_of_the_old_one_lost_and_starts_at_one() {
     rig.data(A, 9, 2).unwrap();
     rig.data(B, 14, 0).unwrap();
     rig.send(A, &packet(&NEXT_SESSION, 2, 2)).unwrap();
-    assert_eq!(rig.take(), "5-7 lost 7-9 9-11 lost 11-14 end 14");
+    assert_eq!(rig.take(), "5-7");
+    assert_eq!(rig.send(B, &packet(&NEXT_SESSION, 2, 2)), Err(DropReason::Duplicate));
+    assert_eq!(rig.take(), "lost 7-9 9-11 lost 11-14 end 14");
     assert_eq!(rig.channel.gap().map(|gap| (gap.session, gap.from, gap.to)), Some((NEXT_SESSION, 1, 2)));
     assert_eq!(rig.data(B, 7, 2), Err(DropReason::OldSession));
     assert_eq!(rig.send(Recovery, &packet(b"SESSION003", 1, 1)), Err(DropReason::OldSession));
@@ -217,6 +220,7 @@ fn a_full_hold_buffer_keeps_the_nearest_and_the_rest_is_missing_again() {
     let mut rig = Rig::new(ChannelSettings { hold_packets: 2, ..settings() });
     rig.data(A, 1, 1).unwrap();
     rig.data(A, 9, 1).unwrap();
+    rig.now_ns = 4;
     rig.data(A, 5, 1).unwrap();
     assert_eq!(rig.data(A, 12, 1), Err(DropReason::HoldFull));
     rig.data(B, 3, 1).unwrap();
@@ -228,12 +232,37 @@ fn a_full_hold_buffer_keeps_the_nearest_and_the_rest_is_missing_again() {
     rig.data(B, 4, 1).unwrap();
     rig.data(B, 6, 3).unwrap();
     assert_eq!(rig.take(), "1-9");
-    // 9 was evicted: it is a gap once more, and asked for.
-    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.opened_ns)), Some((9, 10)));
+    // 9 was evicted at 4: it is a gap once more, as old as that.
+    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.opened_ns)), Some((9, 4)));
     rig.data(Recovery, 9, 4).unwrap();
     assert_eq!((rig.take().as_str(), rig.channel.state()), ("9-13", ChannelState::Live));
     let counts = rig.channel.counts();
     assert_eq!(counts.gaps_opened, counts.gaps_closed);
+}
+
+/// One packet lost by both lines at a rate at which the buffer is full long before the gap is given up; then the rate
+/// doubles.
+#[test]
+fn one_loss_at_a_rate_beyond_the_hold_buffer_costs_one_give_up_and_no_more() {
+    for (hold_packets, polled_every) in [(1, 1), (8, 1), (8, 7), (33, 4), (90, 1), (99, 13)] {
+        let mut rig = Rig::new(ChannelSettings { hold_packets, ..settings() });
+        for sequence in 1..4_000 {
+            rig.now_ns += if sequence < 50 { 10 } else { 5 };
+            if sequence != 5 {
+                let _ = rig.data(A, sequence, 1);
+            }
+            if sequence % polled_every == 0 {
+                rig.poll(rig.now_ns);
+            }
+        }
+        let counts = rig.channel.counts();
+        assert_eq!(rig.channel.state(), ChannelState::Live, "{hold_packets} packets: {counts:?}");
+        assert_eq!(counts.next_sequence, 4_000);
+        // What came within give_up, and until what was dropped first was given up, too; and a poll or two.
+        let most = settings().give_up_ns / 5 + 2 * hold_packets as u64 + 2 * polled_every + 2;
+        assert!(counts.messages_lost <= most, "{hold_packets} packets: {counts:?}");
+        assert_eq!(counts.messages + counts.messages_lost, 3_999);
+    }
 }
 
 #[test]

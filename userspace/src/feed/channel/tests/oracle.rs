@@ -108,7 +108,7 @@ fn run(scenario: &Scenario) -> (Channel, BTreeSet<u64>, u64, Told) {
         }
     }
     assert_eq!(accepted + dropped, all.len());
-    // More than once: what was evicted is missing anew, and gets its own time.
+    // More than once: gaps differ in age.
     while channel.gap().is_some() {
         now_ns += 1_000;
         channel.poll(now_ns);

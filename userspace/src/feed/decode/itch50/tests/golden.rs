@@ -233,20 +233,29 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Packet 2 of the wire capture: an Add Order of 1,600 IVOO at 87.39, as MoldUDP64 payload and as MboMsg.
+/// Packet 2 of the wire capture: an Add Order of 1,600 IVOO at 87.39, as MoldUDP64 payload and as MboMsg. A channel that
+/// begins with it joins the session late and says so.
 #[test]
 fn a_real_add_becomes_the_known_bytes() {
     let payload = hex("30303030313030353942 0000000000e12f59 0001 0024
         41 1598 0000 1f1aced85306 000000000166b53e 42 00000640 49564f4f20202020 000d55ac");
     let record = hex("0ea00200 98150000 06d363a6afb77d17 3eb5660100000000 8093d95814000000 40060000 80 00 41 42
         d65666a6afb77d17 d0830200 592fe100");
+    let mut records = Records::new();
+    let mut itch = Itch50::new(2, 100, Midnights::new(vec![MIDNIGHT]));
+    itch.decode(&payload[22..], 14_757_721, 1_692_711_000_000_059_094, &mut records);
+    assert_eq!(records.bytes()[size_of::<SymbolMappingMsg>()..], record);
+    let mut late = record;
+    late[36] |= dbn::flags::MAYBE_BAD_BOOK;
+
     let (mut channel, mut out) = (channel(), Collect::default());
     // The channel's clock is monotonic; the offset makes it UTC.
     channel.admit(0, LineRole::B, &payload, 59_094).unwrap();
     channel.deliver(|_| &payload, 1_692_711_000_000_000_000, &mut out);
     let (sequence, records) = &out.records[0];
     let (mapping, add) = records.split_at(size_of::<SymbolMappingMsg>());
-    assert_eq!((*sequence, add), (14_757_721, &record[..]));
+    assert_eq!((*sequence, add), (14_757_721, &late[..]));
     assert_eq!(&mapping[16..22], b"\x01IVOO\0");
     assert_eq!(&mapping[88..94], b"\x005528\0");
+    assert_eq!(channel.counts().first_sequence, 14_757_721);
 }

@@ -1,0 +1,53 @@
+//! What one packet alone does not prove: a far jump of the sequence, or another session while this one is alive.
+//!
+//! A corrupt header, or one stray packet of another feed, must not make a channel give up all that it would receive. So
+//! such a packet is only believed when a second one says the same.
+#![forbid(unsafe_code)]
+
+use crate::feed::LineRole;
+use crate::feed::transport::PacketHeader;
+
+/// How far beyond what is known to exist one packet alone may jump, messages. Several seconds of the busiest feed: lines
+/// that were away for longer need two packets to be believed.
+pub const UNPROVEN_JUMP: u64 = 1 << 24;
+
+/// The header of a packet that waits for a second one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What the packet says.
+    pub header: PacketHeader,
+    /// The line that brought it.
+    pub role: LineRole,
+    /// CLOCK_MONOTONIC of its arrival, nanoseconds.
+    pub received_ns: u64,
+}
+
+impl Claim {
+    /// Whether another packet says the same: one of the other line, or another one of this line, of the same session and
+    /// near. A line that doubles a packet is no second witness.
+    #[must_use]
+    pub fn is_confirmed_by(&self, header: &PacketHeader, role: LineRole) -> bool {
+        let is_near = header.sequence.abs_diff(self.header.sequence) <= UNPROVEN_JUMP;
+        header.session == self.header.session && is_near && !self.is_repeated_by(header, role)
+    }
+
+    /// Whether it is the same packet of the same line once more.
+    #[must_use]
+    pub fn is_repeated_by(&self, header: &PacketHeader, role: LineRole) -> bool {
+        *header == self.header && role == self.role
+    }
+}
+
+/// What a packet with a claim is to the claim before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// The first one: keep it. The one kept until now, if any, is to be dropped.
+    First {
+        /// What nobody confirmed.
+        dropped: Option<Claim>,
+    },
+    /// The second one. Act on the first one, then on this.
+    Second(Claim),
+    /// The first one again.
+    Repeated,
+}
