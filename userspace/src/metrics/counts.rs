@@ -130,8 +130,6 @@ pub enum DropReason {
     Duplicate,
     /// The hold buffer was full and this packet was the farthest ahead.
     HoldFull,
-    /// The destination is switched off or has no link-layer address.
-    DestinationDown,
     /// A block larger than the destination's packets; an empty block was sent in its place.
     Oversized,
     /// No free frame to build an output packet in.
@@ -144,7 +142,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -156,7 +154,6 @@ impl DropReason {
         Self::Unconfirmed,
         Self::Duplicate,
         Self::HoldFull,
-        Self::DestinationDown,
         Self::Oversized,
         Self::NoFreeFrame,
         Self::TxFull,
@@ -181,7 +178,6 @@ impl DropReason {
             Self::Unconfirmed => "unconfirmed",
             Self::Duplicate => "duplicate",
             Self::HoldFull => "hold_full",
-            Self::DestinationDown => "destination_down",
             Self::Oversized => "oversized",
             Self::NoFreeFrame => "no_free_frame",
             Self::TxFull => "tx_full",

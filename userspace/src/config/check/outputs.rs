@@ -11,9 +11,9 @@ use super::values::{Checker, quoted};
 use crate::config::file::Destination;
 use crate::config::plan::{DestinationPlan, Format, Plan, QueuePlan};
 
-/// A packet must hold the largest block: MoldUDP64 header 20, block length 2, SymbolMappingMsg 176 and InstrumentDefMsg
-/// 520 (one ITCH stock directory message gives both).
-const LEAST_PAYLOAD_BYTES: i64 = 20 + 2 + 176 + 520;
+/// A packet must hold the largest block: MoldUDP64 header 20, block length 2, SymbolMappingMsg 176, MboMsg 56 (the clear
+/// of an instrument known from an earlier session) and InstrumentDefMsg 520: one ITCH stock directory message gives all.
+const LEAST_PAYLOAD_BYTES: i64 = 20 + 2 + 176 + 56 + 520;
 /// What fits into an Ethernet frame of 1500 bytes after the IPv4 (20) and UDP (8) headers.
 const MOST_PAYLOAD_BYTES: i64 = 1500 - 20 - 8;
 const DEFAULT_SOURCE_PORT: i64 = 30_000;

@@ -178,7 +178,7 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     (
         "group = \"239.20.0.1:30001\"",
         "group = \"239.20.0.1:30001\"\npayload_bytes = 600",
-        &["destination[0].payload_bytes = 600: must be 718 to 1472 bytes"],
+        &["destination[0].payload_bytes = 600: must be 774 to 1472 bytes"],
     ),
     (
         "group = \"239.20.0.1:30001\"",
