@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::latency::Stage;
 use crate::worker::shared::WorkerLink;
 
 fn worker(event_count: usize) -> (Worker, WorkerLink) {
