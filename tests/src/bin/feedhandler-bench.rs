@@ -1,6 +1,8 @@
 //! `feedhandler-bench decode`, `throughput`, `latency`: see `--help` of each.
 #![forbid(unsafe_code)]
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use feedhandler_testkit::bench::{decode, latency, throughput};
 use feedhandler_testkit::testbed::clean_up_when_killed;
@@ -22,8 +24,18 @@ enum Bench {
     Latency(latency::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().bench {
+fn main() -> ExitCode {
+    match run(Arguments::parse().bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("feedhandler-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench: Bench) -> anyhow::Result<()> {
+    match bench {
         Bench::Decode(arguments) => decode::run(&arguments),
         Bench::Throughput(arguments) => {
             clean_up_when_killed()?;
