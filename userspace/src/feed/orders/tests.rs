@@ -83,8 +83,9 @@ fn compare(store: &mut OrderStore, capacity: usize, steps: Vec<Step>, spread: im
     }
     // Whatever happened, an empty store is as new, but for counts that had reached their limit.
     assert!(store.is_empty());
-    assert!(store.buckets.iter().all(|bucket| [0, MANY_PASSED].contains(&bucket.passed())));
-    assert!(store.buckets.iter().all(Bucket::is_empty));
+    assert_eq!(store.stale_count, store.stale.iter().filter(|stale| **stale).count());
+    let mut fresh = (0..store.buckets.len()).filter(|at| !store.is_stale(*at)).map(|at| &store.buckets[at]);
+    assert!(fresh.all(|bucket| bucket.is_empty() && [0, MANY_PASSED].contains(&bucket.passed())));
 }
 
 proptest! {
@@ -119,6 +120,21 @@ fn a_full_store_refuses_and_has_room_again_after_a_removal() {
     assert_eq!(store.remove(7), Some(BID));
     assert_eq!(store.insert(10, BID), Insert::New);
     assert_eq!(store.len(), 10);
+}
+
+#[test]
+fn a_cleared_store_knows_none_of_its_orders_and_fills_up_again() {
+    let mut store = OrderStore::new(10_000);
+    for session in 1..4 {
+        for reference in 0..10_000 {
+            assert_eq!(store.get(reference), None);
+            assert_eq!(store.insert(reference, Order { shares: session, ..BID }), Insert::New);
+        }
+        assert_eq!((store.stale_count, store.insert(10_000, BID)), (0, Insert::Full));
+        store.clear();
+        assert_eq!((store.len(), store.stale_count), (0, store.stale.len()));
+        assert_eq!((store.remove(7), store.reduce(8, 1)), (None, None));
+    }
 }
 
 #[test]
