@@ -1,9 +1,11 @@
-//! The seeded simulation: exchange → two imperfect lines → the real worker on memory ports → the consumer's check.
+//! The seeded simulation: exchange → two imperfect lines, stray packets between → the real worker on memory ports → the
+//! consumer's check.
 //!
 //! `FEEDHANDLER_SEEDS=1000` runs more seeds, `FEEDHANDLER_SEED=17` replays one. A failure prints its seed.
 #![forbid(unsafe_code)]
 
 use feedhandler::config::midnights;
+use feedhandler::metrics::DropReason;
 use feedhandler_testkit::consumer::{CheckSettings, Checker, SessionAccount, day_truth};
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings};
@@ -19,6 +21,8 @@ const STEP_NS: u64 = 100_000;
 const GIVE_UP_MS: u64 = 20;
 /// Room for all that arrives at the highest rate while a gap is open: here nothing may be lost for want of it.
 const HOLD_PACKETS: usize = 16_384;
+/// Share of packets that a stray one precedes.
+const STRAYS: f64 = 0.01;
 
 fn line(rng: &mut ChaCha8Rng) -> LineSettings {
     LineSettings {
@@ -33,8 +37,33 @@ fn line(rng: &mut ChaCha8Rng) -> LineSettings {
     }
 }
 
-/// Runs one seed; the answer is what was wrong, if anything, and how many messages no line carried.
-fn run(seed: u64) -> (Vec<String>, u64) {
+/// Whether the session has begun and has not ended: what is then heard of another one needs a second witness.
+fn is_under_way(bench: &BenchWorker, payload: &[u8]) -> bool {
+    bench.link.shared.channel(0).messages > 0 && payload.get(18..20).is_some_and(|count| count != [0xFF, 0xFF])
+}
+
+/// The packet as a stray one: of another session, or with a sequence that is far ahead.
+fn stray(rng: &mut ChaCha8Rng, payload: &[u8]) -> Vec<u8> {
+    let mut stray = payload.to_vec();
+    if rng.random_bool(0.5) {
+        rng.fill(&mut stray[..10]);
+    } else {
+        stray[10..18].copy_from_slice(&rng.random_range(1_u64 << 30..1 << 62).to_be_bytes());
+    }
+    stray
+}
+
+/// What came of one seed.
+struct Outcome {
+    wrong: Vec<String>,
+    /// Messages that no line carried.
+    lost: u64,
+    /// Packets dropped for want of a second witness.
+    unconfirmed: u64,
+}
+
+/// Runs one seed.
+fn run(seed: u64) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let day = DaySettings { seed, messages: MESSAGES, instruments: 50, live_orders: 1_000, recency: 0.6 };
     let settings = ExchangeSettings {
@@ -60,6 +89,9 @@ fn run(seed: u64) -> (Vec<String>, u64) {
         }
         now_ns = now_ns.max(transmission.at_ns);
         let line = u16::try_from(transmission.line).expect("two lines");
+        if rng.random_bool(STRAYS) && is_under_way(&bench, &transmission.payload) {
+            bench.inject(line, &stray(&mut rng, &transmission.payload), now_ns);
+        }
         bench.inject(line, &transmission.payload, now_ns);
         // Sometimes several datagrams wait for one cycle, so that batches have more than one.
         if rng.random_bool(0.7) {
@@ -80,7 +112,8 @@ fn run(seed: u64) -> (Vec<String>, u64) {
     if declared != lost {
         wrong.push(format!("{declared} messages counted as lost, {lost} were carried by no line"));
     }
-    (wrong, lost)
+    let unconfirmed = (0..2).map(|line| bench.link.shared.drops(line).get(DropReason::Unconfirmed)).sum();
+    Outcome { wrong, lost, unconfirmed }
 }
 
 #[test]
@@ -90,11 +123,14 @@ fn every_message_that_a_line_carried_comes_out_once_in_order_and_right() {
         Some(seed) => seed..seed + 1,
         None => 1..number("FEEDHANDLER_SEEDS").unwrap_or(SEEDS) + 1,
     };
-    let mut lost_in_all = 0;
+    let (mut lost_in_all, mut unconfirmed_in_all) = (0, 0);
     for seed in seeds {
-        let (wrong, lost) = run(seed);
+        let Outcome { wrong, lost, unconfirmed } = run(seed);
         lost_in_all += lost;
+        unconfirmed_in_all += unconfirmed;
         assert!(wrong.is_empty(), "seed {seed} (replay with FEEDHANDLER_SEED={seed}):\n{}", wrong.join("\n"));
     }
+    assert!(unconfirmed_in_all > 0, "no stray packet was noticed");
+    println!("stray packets that were dropped: {unconfirmed_in_all}");
     println!("messages that no line carried, each declared lost: {lost_in_all}");
 }

@@ -139,40 +139,6 @@ impl Arbiter {
         self.counts.sessions += 1;
     }
 
-    /// What a packet that [`Verdict::Unproven`] judged is to the one before. The caller keeps the packet of a claim.
-    pub fn witness(&mut self, header: &PacketHeader, role: LineRole, received_ns: u64) -> Witness {
-        let dropped = match self.claim {
-            Some(claim) if !self.is_contradicted(&claim) => {
-                if claim.is_confirmed_by(header, role) {
-                    self.claim = None;
-                    return Witness::Second(claim);
-                }
-                if claim.is_repeated_by(header, role) {
-                    return Witness::Repeated;
-                }
-                Some(claim)
-            }
-            contradicted => contradicted,
-        };
-        self.claim = Some(Claim { header: *header, role, received_ns });
-        Witness::First { dropped }
-    }
-
-    /// Whether lines went on as if nothing was for long enough that the claim can be neither slow nor reordered.
-    fn is_contradicted(&self, claim: &Claim) -> bool {
-        self.last_seen_ns > claim.received_ns.saturating_add(self.deadlines.give_up_ns)
-    }
-
-    /// Takes the claim away that was contradicted for too long; its packet is to be dropped.
-    pub fn take_contradicted(&mut self) -> Option<Claim> {
-        if self.is_contradicted(self.claim.as_ref()?) { self.claim.take() } else { None }
-    }
-
-    /// Takes the claim away, whatever it says: another packet changes the session at once.
-    pub fn take_claim(&mut self) -> Option<Claim> {
-        self.claim.take()
-    }
-
     /// A packet of the session arrived on line A or B.
     #[inline]
     pub fn seen(&mut self, received_ns: u64) {

@@ -11,17 +11,16 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+mod stale;
 
 use super::prefetch;
 pub use bucket::MAX_SHARES;
 use bucket::{BUCKET_ORDERS, Bucket, MANY_PASSED};
+use stale::BLOCK_BUCKETS;
 
 /// Places for each order of the capacity. With three, one order in a hundred is not in its own bucket when the store is
 /// full; with two it is one in twenty, and each of them costs a cache miss that nobody asked for ahead.
 const PLACES_PER_ORDER: usize = 3;
-
-/// Buckets that are stale, and emptied, together: 1 KiB, which takes less than a cache miss or two.
-const BLOCK_BUCKETS: usize = 16;
 
 /// Buckets that a search looks at, at most. At this load a longer run does not occur with exchange-assigned references.
 const PROBE_LIMIT: usize = 32;
@@ -115,28 +114,6 @@ impl OrderStore {
     #[inline]
     fn after(&self, bucket: usize) -> usize {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
-    }
-
-    #[inline(always)]
-    fn is_stale(&self, bucket: usize) -> bool {
-        self.stale_count > 0 && self.stale[bucket / BLOCK_BUCKETS]
-    }
-
-    /// Empties the block of a bucket that is to be written, if it is stale.
-    #[inline(always)]
-    fn freshen(&mut self, bucket: usize) {
-        if self.is_stale(bucket) {
-            self.empty_block(bucket / BLOCK_BUCKETS);
-        }
-    }
-
-    #[cold]
-    fn empty_block(&mut self, block: usize) {
-        let start = block * BLOCK_BUCKETS;
-        let end = (start + BLOCK_BUCKETS).min(self.buckets.len());
-        self.buckets[start..end].fill(Bucket::default());
-        self.stale[block] = false;
-        self.stale_count -= 1;
     }
 
     /// Starts loading the bucket of an order that will be needed soon.
@@ -285,15 +262,6 @@ impl OrderStore {
     #[must_use]
     pub fn get(&self, reference: u64) -> Option<Order> {
         self.find(reference).map(|found| self.buckets[found.bucket].order(found.place))
-    }
-
-    /// Removes all orders, by marking every block as stale.
-    pub fn clear(&mut self) {
-        if self.len > 0 {
-            self.stale.fill(true);
-            self.stale_count = self.stale.len();
-            self.len = 0;
-        }
     }
 
     /// Live orders.
