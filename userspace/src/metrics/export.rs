@@ -24,7 +24,7 @@ use crate::clock::utc_offset_ns;
 use crate::control::Desk;
 
 /// Fields of [`ChannelCounts`] that go up and down.
-const CHANNEL_GAUGES: [&str; 2] = ["orders_live", "next_sequence"];
+const CHANNEL_GAUGES: [&str; 3] = ["orders_live", "next_sequence", "first_sequence"];
 
 type Labels = Vec<(&'static str, String)>;
 
