@@ -204,6 +204,7 @@ impl Desk {
                 stage: stage.label().to_owned(),
                 count: histogram.len(),
                 p50_ns: histogram.value_at_quantile(0.5),
+                p90_ns: histogram.value_at_quantile(0.9),
                 p99_ns: histogram.value_at_quantile(0.99),
                 p999_ns: histogram.value_at_quantile(0.999),
                 p9999_ns: histogram.value_at_quantile(0.9999),

@@ -212,6 +212,9 @@ fn drops(status: &v1::GetStatusResponse) -> Table {
     for destination in &status.destinations {
         add(format!("destination {}", destination.name), &destination.drops);
     }
+    for port in status.workers.iter().flat_map(|worker| &worker.ports) {
+        add(format!("{} queue {} {}", port.interface, port.queue, port.direction), &port.drops);
+    }
     table
 }
 

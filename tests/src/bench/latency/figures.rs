@@ -55,7 +55,7 @@ impl Samples {
 pub struct Figures {
     /// Messages.
     pub count: u64,
-    /// By [`Self::QUANTILES`]; `None`: so many messages were lost, or (of the handler's own) it is not told.
+    /// By [`Self::QUANTILES`]; `None`: so many messages were lost.
     pub ns: [Option<u64>; 6],
 }
 

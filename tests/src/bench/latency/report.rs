@@ -141,17 +141,16 @@ impl RoundReport {
         for leg in Leg::ALL {
             let stage = status.latencies.iter().find(|latency| Some(latency.stage.as_str()) == leg.stage());
             if let Some(stage) = stage.filter(|stage| stage.count > 0) {
-                // The handler does not tell its p90.
-                let ns = [Some(stage.p50_ns), None, Some(stage.p99_ns), Some(stage.p999_ns), Some(stage.p9999_ns)];
-                let [p50, p90, p99, p999, p9999] = ns;
-                let ns = [p50, p90, p99, p999, p9999, Some(stage.max_ns)];
+                let ns =
+                    [stage.p50_ns, stage.p90_ns, stage.p99_ns, stage.p999_ns, stage.p9999_ns, stage.max_ns].map(Some);
                 round.legs.insert(leg, Figures { count: stage.count, ns });
             }
         }
         round.declared_lost = status.channels.iter().map(|channel| channel.messages_lost).sum();
         let lines = status.channels.iter().flat_map(|channel| &channel.lines).flat_map(|line| &line.drops);
         let outputs = status.destinations.iter().flat_map(|destination| &destination.drops);
-        for DropStatus { reason, packets, .. } in lines.chain(outputs).chain(&status.unmatched_drops) {
+        let ports = status.workers.iter().flat_map(|worker| &worker.ports).flat_map(|port| &port.drops);
+        for DropStatus { reason, packets, .. } in lines.chain(outputs).chain(ports).chain(&status.unmatched_drops) {
             round.add_drops(&format!("handler: {reason}"), *packets);
         }
         round

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+use comfy_table::{Attribute, Cell, Color, Table};
 
 use super::{Latency, Summary};
 
@@ -14,15 +14,12 @@ impl fmt::Display for Summary {
         table.load_preset(UTF8_FULL_CONDENSED);
         let color = if self.ok { Color::Green } else { Color::Red };
         let verdict = if self.ok { "everything once, in order and right" } else { "NOT right" };
-        table.set_header([
-            Cell::new(&self.workload),
-            Cell::new("").set_alignment(CellAlignment::Right),
-            Cell::new(verdict).add_attribute(Attribute::Bold).fg(color),
-        ]);
+        table.set_header([Cell::new(""), Cell::new(""), Cell::new(verdict).add_attribute(Attribute::Bold).fg(color)]);
         for row in self.rows() {
             table.add_row(row);
         }
-        write!(f, "{table}")
+        // Above the table: it would make the first column as wide as itself.
+        write!(f, "{}\n{table}", self.workload)
     }
 }
 

@@ -66,13 +66,14 @@ pub(super) fn ports(status: &v1::GetStatusResponse) -> Table {
 }
 
 pub(super) fn latencies(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["stage", "count", "p50", "p99", "p99.9", "p99.99", "max"]);
-    numbers(&mut table, 1..7);
+    let mut table = table(&["stage", "count", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
+    numbers(&mut table, 1..8);
     for latency in status.latencies.iter().filter(|latency| latency.count > 0) {
         table.add_row([
             latency.stage.clone(),
             latency.count.to_string(),
             duration(latency.p50_ns),
+            duration(latency.p90_ns),
             duration(latency.p99_ns),
             duration(latency.p999_ns),
             duration(latency.p9999_ns),

@@ -82,8 +82,10 @@ async fn every_counter_is_exported_with_its_value() {
     assert_eq!(series["feedhandler_channel_state{channel=\"itch/equities\",state=\"gap\"}"], 1.0);
     assert_eq!(series["feedhandler_channel_state{channel=\"itch/equities\",state=\"live\"}"], 0.0);
     for reason in DropReason::ALL {
-        let label = format!("scope=\"destination\",name=\"out\",reason=\"{}\"", reason.label());
-        assert!(series.keys().any(|name| name.starts_with("feedhandler_drops_total") && name.contains(&label)));
+        for place in ["scope=\"destination\",name=\"out\"", "scope=\"port\",name=\"lo/0\""] {
+            let label = format!("{place},reason=\"{}\"", reason.label());
+            assert!(series.keys().any(|name| name.starts_with("feedhandler_drops_total") && name.contains(&label)));
+        }
     }
     let mode = "feedhandler_interface_mode{interface=\"lo\",wanted=\"socket\",in_force=\"socket\"}";
     assert_eq!(series[mode], 1.0);

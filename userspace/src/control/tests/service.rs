@@ -200,6 +200,9 @@ async fn status_tells_what_the_worker_published() {
     let mut drops = DropCounts::default();
     drops.add(DropReason::BadBounds);
     bench.shared.line_drops[2].store(&drops.values());
+    let mut unsent = DropCounts::default();
+    unsent.add(DropReason::TxError);
+    bench.shared.tx_drops[0].store(&unsent.values());
     let mut latency = Box::<StageHistograms>::default();
     latency.record_n(Stage::EntryToSent, 12_000, 100);
     bench.events.push(Event::Latency(latency)).unwrap();
@@ -226,11 +229,15 @@ async fn status_tells_what_the_worker_published() {
     assert_eq!(channel.lines[1].last_seen_age_ns, None);
     assert_eq!(status.interfaces[0].mode_in_force, "socket");
     assert_eq!(status.unmatched_drops[0].reason, "bad_bounds");
+    let tx = status.workers[0].ports.iter().find(|port| port.direction == "tx").unwrap();
+    assert_eq!(tx.drops[0].reason, "tx_error");
     let latency = status.latencies.iter().find(|latency| latency.stage == "entry_to_sent").unwrap();
     assert_eq!(latency.count, 100);
     assert!((11_900..12_100).contains(&latency.p50_ns), "{latency:?}");
 
-    for word in ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "entry_to_sent", "12.0 us", "4321"] {
+    for word in
+        ["READY", "itch/equities", "live", "0000000042", "bad_bounds", "tx_error", "entry_to_sent", "12.0 us", "4321"]
+    {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
     let row = |line: &str| -> Vec<String> {

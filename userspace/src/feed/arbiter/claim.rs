@@ -8,7 +8,7 @@ use super::Arbiter;
 use crate::feed::LineRole;
 use crate::feed::transport::PacketHeader;
 
-/// How far beyond what is known to exist one packet alone may jump, messages. Several seconds of the busiest feed: lines
+/// How far beyond what is known to exist one packet alone may jump, messages. About a minute of the busiest feed: lines
 /// that were away for longer need two packets to be believed.
 pub const UNPROVEN_JUMP: u64 = 1 << 24;
 
