@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -31,7 +32,10 @@ pub(super) type Group = (Ipv4Addr, u16, u16);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Capture {
     pub(super) packets: Vec<Captured>,
+    /// In the order of the channels.
     pub(super) groups: Vec<Group>,
+    /// Groups of each channel, as indices: one, or two that carry the same session and so are lines A and B.
+    pub(super) channels: Vec<Range<usize>>,
 }
 
 /// One session of one group, by number.
@@ -64,12 +68,42 @@ impl Capture {
         })
         .with_context(|| path.display().to_string())?;
         ensure!(!capture.packets.is_empty(), "{} has no UDP multicast packet", path.display());
+        capture.find_channels();
         Ok(capture)
     }
 
-    /// What must come out of a group, session by session, and the account of each.
-    pub(super) fn truth(&self, group: usize) -> (Vec<SessionTruth>, Vec<SessionAccount>) {
-        let payloads = self.packets.iter().filter(|packet| packet.group == group).map(|packet| &packet.payload[..]);
+    /// Puts groups that begin with the same session together, as lines of one channel.
+    fn find_channels(&mut self) {
+        let session = |group: usize| {
+            let mut of_group = self.packets.iter().filter(|packet| packet.group == group);
+            of_group.find_map(|packet| mold::parse(&packet.payload).ok()).map(|view| view.session)
+        };
+        let mut channels: Vec<Vec<usize>> = Vec::new();
+        for group in 0..self.groups.len() {
+            let twin = |channel: &&mut Vec<usize>| {
+                channel.len() == 1 && session(group).is_some() && session(channel[0]) == session(group)
+            };
+            match channels.iter_mut().find(twin) {
+                Some(channel) => channel.push(group),
+                None => channels.push(vec![group]),
+            }
+        }
+        let order = channels.concat();
+        for packet in &mut self.packets {
+            packet.group = order.iter().position(|group| *group == packet.group).expect("every group has a channel");
+        }
+        self.groups = order.iter().map(|group| self.groups[*group]).collect();
+        for channel in channels {
+            let first = self.channels.last().map_or(0, |before| before.end);
+            self.channels.push(first..first + channel.len());
+        }
+    }
+
+    /// What must come out of a channel, session by session, and the account of each.
+    pub(super) fn truth(&self, channel: usize) -> (Vec<SessionTruth>, Vec<SessionAccount>) {
+        let groups = &self.channels[channel];
+        let packets = self.packets.iter().filter(|packet| groups.contains(&packet.group));
+        let payloads = packets.map(|packet| &packet.payload[..]);
         let walks = walk(payloads);
         let accounts = walks.iter().map(account).collect();
         let truths = walks.into_iter().map(|walk| {
@@ -190,6 +224,21 @@ mod tests {
         let mut packet = mold::Packet::new(session, first);
         messages.iter().for_each(|message| packet.push(message));
         packet.into_payload()
+    }
+
+    #[test]
+    fn groups_of_one_session_are_lines_of_one_channel() {
+        let captured = |group, session| Captured { at_ns: 0, group, payload: packet(session, 1, &[b"a"]) };
+        let (one, two) = (b"SESSION  1", b"SESSION  2");
+        let mut capture = Capture {
+            packets: vec![captured(0, one), captured(1, two), captured(2, one), captured(3, one)],
+            groups: (0..4).map(|port| (Ipv4Addr::new(239, 0, 0, 1), port, 0)).collect(),
+            channels: Vec::new(),
+        };
+        capture.find_channels();
+        assert_eq!(capture.channels, [0..2, 2..3, 3..4]);
+        assert_eq!(capture.groups.iter().map(|group| group.1).collect::<Vec<_>>(), [0, 2, 1, 3]);
+        assert_eq!(capture.packets.iter().map(|packet| packet.group).collect::<Vec<_>>(), [0, 2, 1, 3]);
     }
 
     #[test]

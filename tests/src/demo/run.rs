@@ -52,7 +52,8 @@ pub fn run(options: &Options) -> Result<Summary> {
     let workload = Workload::new(options)?;
     let mut config = HandlerConfig::load(options.config.as_deref())?;
     if let Workload::Capture { capture, .. } = &workload {
-        config.replace_channels(capture.groups.len())?;
+        let line_counts: Vec<usize> = capture.channels.iter().map(ExactSizeIterator::len).collect();
+        config.replace_channels(&line_counts)?;
     } else {
         ensure!(
             config.lines()?.len() == 2 && config.outputs()?.len() == 1,

@@ -59,7 +59,9 @@ impl Workload {
     pub(super) fn truths(&self) -> Vec<(Vec<SessionTruth>, Vec<SessionAccount>)> {
         match self {
             Self::Day { day, exchange } => vec![(vec![day_truth(exchange.session, day)], Vec::new())],
-            Self::Capture { capture, .. } => (0..capture.groups.len()).map(|group| capture.truth(group)).collect(),
+            Self::Capture { capture, .. } => {
+                (0..capture.channels.len()).map(|channel| capture.truth(channel)).collect()
+            }
         }
     }
 

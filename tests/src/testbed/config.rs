@@ -93,9 +93,9 @@ impl HandlerConfig {
         Ok(())
     }
 
-    /// Replaces the channels by `count` copies of the first, each with a line A only, on groups of their own. They start
-    /// with whatever comes first.
-    pub(crate) fn replace_channels(&mut self, count: usize) -> Result<()> {
+    /// Replaces the channels by copies of the first, one for each of `line_counts`, with so many lines (one or two) on
+    /// groups of their own. They start with whatever comes first.
+    pub(crate) fn replace_channels(&mut self, line_counts: &[usize]) -> Result<()> {
         let first_line = self.lines()?.swap_remove(0);
         let first_output = self.outputs()?.swap_remove(0);
         let feed = array_mut(&mut self.table, "feed")?.next().context("[[feed]] is missing")?;
@@ -103,17 +103,20 @@ impl HandlerConfig {
         let template = array_mut(feed, "channel")?.next().context("[[feed.channel]] is missing")?.clone();
         let mut channels = Vec::new();
         let mut destinations = Vec::new();
-        for index in 0..count {
-            let number = u8::try_from(index + 1).context("more than 255 groups in the capture")?;
+        for (index, line_count) in line_counts.iter().enumerate() {
+            let number = u8::try_from(index + 1).context("more than 255 channels in the capture")?;
             let name = format!("group{number}");
-            let mut line = Table::new();
-            line.insert("name".to_owned(), "A".into());
-            line.insert("interface".to_owned(), first_line.interface.as_str().into());
-            line.insert("group".to_owned(), format!("239.10.{number}.1:{}", first_line.group.port()).into());
+            let lines = (1..).zip(["A", "B"]).take(*line_count).map(|(host, line_name)| {
+                let mut line = Table::new();
+                line.insert("name".to_owned(), line_name.into());
+                line.insert("interface".to_owned(), first_line.interface.as_str().into());
+                line.insert("group".to_owned(), format!("239.10.{number}.{host}:{}", first_line.group.port()).into());
+                Value::from(line)
+            });
             let mut channel = template.clone();
             channel.insert("name".to_owned(), name.as_str().into());
             channel.insert("start".to_owned(), "now".into());
-            channel.insert("line".to_owned(), Value::Array(vec![line.into()]));
+            channel.insert("line".to_owned(), Value::Array(lines.collect()));
             channels.push(channel.into());
             let mut destination = Table::new();
             destination.insert("name".to_owned(), name.as_str().into());
@@ -252,15 +255,20 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_gets_one_channel_per_group() {
+    fn a_capture_gets_its_channels_with_one_or_two_lines() {
         let mut config = HandlerConfig::load(None).unwrap();
         config.adapt(Path::new("/tmp/x.sock"), Some(Mode::Skb)).unwrap();
-        config.replace_channels(3).unwrap();
+        config.replace_channels(&[1, 2, 1]).unwrap();
         let text = toml::to_string(&config.table).unwrap();
         let again = HandlerConfig { table: text.parse().unwrap() };
         let (lines, outputs) = (again.lines().unwrap(), again.outputs().unwrap());
-        assert_eq!((lines.len(), outputs.len()), (3, 3));
-        assert_eq!(lines[2].channel, outputs[2].channel);
+        assert_eq!((lines.len(), outputs.len()), (4, 3));
+        assert_eq!(
+            [&lines[1].channel, &lines[2].channel, &lines[3].channel],
+            [&outputs[1].channel, &outputs[1].channel, &outputs[2].channel]
+        );
+        assert_eq!((lines[1].name.as_str(), lines[2].name.as_str()), ("A", "B"));
+        assert_ne!(lines[1].group, lines[2].group);
         assert_eq!(array(&again.table, "interface").unwrap().count(), 2);
         assert!(text.contains("mode = \"skb\"") && text.contains("unix:/tmp/x.sock"));
     }

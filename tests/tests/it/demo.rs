@@ -6,6 +6,7 @@ use clap::Parser;
 use feedhandler_testkit::demo::{self, Options, Summary};
 
 use crate::binaries::program;
+use crate::golden::{WIRE, captures};
 use crate::turn::turn;
 
 fn run(arguments: &[&str]) -> Summary {
@@ -42,4 +43,11 @@ fn without_its_rules_in_the_filter_the_check_fails() {
     let summary = run(&["--fault", "remove-rule"]);
     assert!(!summary.ok, "{summary}");
     assert!(!summary.complaints().is_empty(), "it says what and where");
+}
+
+#[test]
+fn a_real_capture_goes_through_the_real_handler() {
+    let Some(folder) = captures("a_real_capture_goes_through_the_real_handler") else { return };
+    let file = folder.join(WIRE);
+    assert_right(&run(&["--capture", file.to_str().expect("a UTF-8 path"), "--speed", "1e9"]));
 }

@@ -11,10 +11,10 @@ use feedhandler::config::{Config, Host};
 use feedhandler::replay::{Report, replay};
 use serde_json::Value;
 
-const WIRE: &str = "nasdaq-itch50-wire.pcap";
+pub const WIRE: &str = "nasdaq-itch50-wire.pcap";
 
 /// The folder with captures and `golden.json`, if it is there.
-fn captures(test: &str) -> Option<PathBuf> {
+pub fn captures(test: &str) -> Option<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/captures");
     let folder = PathBuf::from(std::env::var("FEEDHANDLER_CAPTURES").unwrap_or_else(|_| beside.to_owned()));
     let there = folder.join("golden.json").is_file();
