@@ -19,7 +19,7 @@ use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
 
 pub use filter::{Filter, TestRun, XDP_PASS, XDP_REDIRECT};
 pub use membership::Membership;
-pub use probe::{DriverFeatures, driver_features, jit_enabled};
+pub use probe::{DriverFeatures, driver_features};
 
 use crate::config::plan::Mode;
 

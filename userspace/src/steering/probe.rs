@@ -47,14 +47,6 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
     }))
 }
 
-/// Whether the kernel compiles BPF programs. Without (`net.core.bpf_jit_enable = 0`) the filter is interpreted, several
-/// times slower. `None` if the kernel does not say.
-#[must_use]
-pub fn jit_enabled() -> Option<bool> {
-    let value = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").ok()?;
-    Some(value.trim() != "0")
-}
-
 /// Kernel index of an interface in the caller's network namespace.
 pub(super) fn interface_index(interface: &str) -> Result<u32, SteeringError> {
     let none = || SteeringError::NoInterface { interface: interface.to_owned() };
