@@ -8,6 +8,8 @@
 mod packet;
 mod stream;
 
+use std::ops::Range;
+
 pub use packet::OpenPacket;
 pub use stream::{Stream, StreamSettings};
 
@@ -19,19 +21,32 @@ use crate::net::umem::Frames;
 /// All output streams of one worker.
 #[derive(Debug)]
 pub struct Publisher {
+    /// Sorted by channel.
     streams: Vec<Stream>,
+    /// By channel index: its streams. Found by index, because it is asked for once per message.
+    by_channel: Vec<Range<usize>>,
 }
 
 impl Publisher {
     /// A publisher for these streams.
     #[must_use]
-    pub fn new(streams: Vec<Stream>) -> Self {
-        Self { streams }
+    pub fn new(mut streams: Vec<Stream>) -> Self {
+        streams.sort_by_key(Stream::channel);
+        let channel_count = streams.last().map_or(0, |stream| usize::from(stream.channel()) + 1);
+        let first_from = |channel| streams.partition_point(|stream| usize::from(stream.channel()) < channel);
+        let by_channel = (0..channel_count).map(|channel| first_from(channel)..first_from(channel + 1)).collect();
+        Self { streams, by_channel }
+    }
+
+    /// The streams that carry a channel; none, if it has no destination.
+    fn of_channel(&mut self, channel: ChannelIndex) -> &mut [Stream] {
+        let range = self.by_channel.get(usize::from(channel)).cloned().unwrap_or_default();
+        &mut self.streams[range]
     }
 
     /// Borrows what is needed to publish: a [`BlockSink`] that writes into output packets.
     pub fn outbound<'a>(&'a mut self, frames: &'a Frames, ports: &'a mut [TxPort]) -> Outbound<'a> {
-        Outbound { streams: &mut self.streams, frames, ports }
+        Outbound { publisher: self, frames, ports }
     }
 
     /// Hands over every open packet that holds at least one record, then transmits.
@@ -55,7 +70,7 @@ impl Publisher {
 
     /// Tells the streams of a channel what it knows without a message; see [`ChannelState`](crate::feed::ChannelState).
     pub fn set_input(&mut self, channel: ChannelIndex, session: &Session, next: u64, is_alive: bool) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+        for stream in self.of_channel(channel) {
             stream.set_input(session, next, is_alive);
         }
     }
@@ -82,27 +97,45 @@ impl Publisher {
 /// The publisher together with the frames and ports that it writes to.
 #[derive(Debug)]
 pub struct Outbound<'a> {
-    streams: &'a mut [Stream],
+    publisher: &'a mut Publisher,
     frames: &'a Frames,
     ports: &'a mut [TxPort],
 }
 
 impl BlockSink for Outbound<'_> {
     fn block(&mut self, block: &Block<'_>) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == block.channel) {
+        for stream in self.publisher.of_channel(block.channel) {
             stream.block(block, self.frames, self.ports);
         }
     }
 
     fn lost(&mut self, channel: ChannelIndex, session: &Session, _from: u64, to: u64) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+        for stream in self.publisher.of_channel(channel) {
             stream.skip_to(session, to, self.frames, self.ports);
         }
     }
 
     fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.channel() == channel) {
+        for stream in self.publisher.of_channel(channel) {
             stream.end_of_session(session, next, self.frames, self.ports);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::plan::Format;
+
+    #[test]
+    fn a_channel_s_streams_are_found_whatever_their_order() {
+        let stream = |destination, channel| {
+            let (port, port_destination, payload_bytes) = (0, 0, 1472);
+            let format = Format::Dbn;
+            Stream::new(StreamSettings { destination, channel, port, port_destination, format, payload_bytes })
+        };
+        let mut publisher = Publisher::new(vec![stream(0, 4), stream(1, 1), stream(2, 4)]);
+        let mut found = |channel| publisher.of_channel(channel).iter().map(Stream::destination).collect::<Vec<_>>();
+        assert_eq!([found(0), found(1), found(3), found(4), found(5)], [vec![], vec![1], vec![], vec![0, 2], vec![]]);
     }
 }
