@@ -10,8 +10,10 @@ use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::plan::{Mode, Plan, WorkerPlan};
+use crate::config::plan::{InterfacePlan, Mode, Plan, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
+use crate::edge::{self, Edge, OpenedPort, Refusal};
+use crate::keeper::Keeper;
 use crate::steering;
 use crate::worker::Worker;
 
@@ -38,25 +40,35 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
     let cookie = cookie();
-    let mut edges = build::edges(&plan, cookie)?;
-    let mut workers = Vec::new();
-    let mut links = Vec::new();
+    let mut edges = Vec::new();
+    let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
+    for index in 0..plan.interfaces.len() {
+        let (edge, opened) = edge::bring_up(&plan, index, cookie)?;
+        log_mode(&plan.interfaces[index], &edge);
+        edges.push(edge);
+        opened.into_iter().for_each(|port| ports[port.worker].push(port));
+    }
+    let (mut workers, mut links) = (Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
-    for index in 0..plan.workers.len() {
-        let (worker, link) = build::worker(&plan, index, &mut edges, cookie, utc_ns)?;
+    for (index, mut ports) in ports.into_iter().enumerate() {
+        ports.sort_by_key(|port| port.index);
+        let ports = ports.into_iter().map(|opened| opened.port).collect();
+        let (worker, link) = build::worker(&plan, index, ports, utc_ns)?;
         workers.push(worker);
         links.push(link);
     }
-    let mut interfaces = Vec::new();
-    for (edge, wanted) in edges.into_iter().zip(&plan.interfaces) {
-        info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
-        interfaces.push(InterfaceLink { mode_in_force: edge.mode, steering: edge.steering });
+    let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
+    for Edge { interface, steering, mode, refused } in edges {
+        interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
+        facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker));
     let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
     let outcome = match desk.start_lines() {
         Ok(_) => {
+            let keeper = Keeper::new(Arc::clone(&plan), Arc::clone(&desk), &facts);
+            let _keeper = keeper.start(|| {}).context("cannot start the keeper")?;
             // With port 0 configured, this is where an operator learns the kernel's choice.
             info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
             let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
@@ -68,6 +80,14 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     stop(&desk, threads);
     info!("stopped");
     outcome
+}
+
+/// Once, at start: what is in force, and what better modes there would have been.
+fn log_mode(wanted: &InterfacePlan, edge: &Edge) {
+    for Refusal { mode, why } in &edge.refused {
+        info!(interface = %wanted.name, mode = mode.label(), why, "mode cannot be had");
+    }
+    info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
 }
 
 /// Stops and joins the workers. Their sockets close here, after the programs were detached.

@@ -8,6 +8,7 @@
 pub mod cli;
 mod events;
 mod grpc;
+mod interfaces;
 mod lines;
 mod listen;
 mod select;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use select::{SelectError, Selector};
@@ -29,6 +31,7 @@ pub use serve::serve;
 
 use crate::clock::{monotonic_ns, utc_ns};
 use crate::config::plan::{Mode, Plan};
+use crate::edge::{Health, Refusal};
 use crate::latency::StageHistograms;
 use crate::steering::{Steering, SteeringError};
 use crate::worker::shared::{Command, WorkerLink};
@@ -43,6 +46,8 @@ pub struct InterfaceLink {
     pub mode_in_force: Mode,
     /// The attached XDP program; `None` with kernel sockets, and on an interface that only transmits.
     pub steering: Option<Steering>,
+    /// Better modes that could not be had.
+    pub refused: Vec<Refusal>,
 }
 
 /// Why a change was not made.
@@ -121,7 +126,9 @@ pub struct Desk {
 #[derive(Debug)]
 struct Interface {
     mode_in_force: Mode,
+    refused: Vec<Refusal>,
     steering: Mutex<Option<Steering>>,
+    health: Mutex<Health>,
 }
 
 impl Desk {
@@ -138,7 +145,12 @@ impl Desk {
         assert!(links.iter().map(|link| link.index).eq(0..plan.workers.len()), "one link per worker of the plan");
         let interfaces = interfaces
             .into_iter()
-            .map(|link| Interface { mode_in_force: link.mode_in_force, steering: Mutex::new(link.steering) })
+            .map(|link| Interface {
+                mode_in_force: link.mode_in_force,
+                refused: link.refused,
+                steering: Mutex::new(link.steering),
+                health: Mutex::default(),
+            })
             .collect();
         let lines: Vec<_> = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
         let states = lines.iter().map(lines::Held::state).collect();
@@ -191,6 +203,12 @@ impl Desk {
         self.interfaces[interface].mode_in_force
     }
 
+    /// Better modes than the one in force, and why they could not be had.
+    #[must_use]
+    pub fn modes_refused(&self, interface: usize) -> &[Refusal] {
+        &self.interfaces[interface].refused
+    }
+
     /// Frames by verdict of an interface, in the order of [`Verdict::ALL`]; `None` without a program.
     ///
     /// # Errors
@@ -209,7 +227,8 @@ impl Desk {
         locked(&interface.steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
     }
 
-    /// Why the handler is not ready: a worker that is not alive, a desired line that is not in force. Empty = ready.
+    /// Why the handler is not ready: a worker that is not alive, an interface that is out, a desired line that is not in
+    /// force. Empty = ready.
     ///
     /// A silent channel does not count: before the exchange opens there is nothing to hear.
     #[must_use]
@@ -222,6 +241,11 @@ impl Desk {
                 reasons.push(format!("worker `{}` is not running", worker.name));
             } else if silence_ns > ALIVE_NS {
                 reasons.push(format!("worker `{}` has been silent for {} ms", worker.name, silence_ns / 1_000_000));
+            }
+        }
+        for (interface, plan) in self.interfaces.iter().zip(&self.plan.interfaces) {
+            if let Some((fault, particulars)) = locked(&interface.health).now.as_ref().filter(|now| now.0.is_outage()) {
+                reasons.push(format!("interface `{}` is {}: {particulars}", plan.name, fault.label()));
             }
         }
         for (line, state) in self.plan.lines.iter().zip(self.line_states()) {

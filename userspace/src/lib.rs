@@ -15,6 +15,8 @@ pub mod worker;
 pub mod replay;
 
 pub mod control;
+pub mod edge;
+pub mod keeper;
 pub mod steering;
 
 pub mod clock;

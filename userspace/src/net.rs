@@ -14,6 +14,7 @@ mod classify;
 pub mod headers;
 pub mod interface;
 pub mod memory;
+mod port;
 pub mod socket;
 pub mod umem;
 pub mod xsk;
@@ -22,6 +23,7 @@ use crate::metrics::{DropCounts, DropReason, PortCounts};
 
 pub use classify::Rules;
 pub use headers::Header;
+pub use port::{Outlets, Port};
 pub use umem::{Frame, Frames};
 
 /// Most datagrams that one receive call returns.
@@ -197,6 +199,16 @@ impl TxPort {
     #[must_use]
     pub fn frames_held(&self) -> usize {
         each_port!(self, TxPort, port => port.frames_held())
+    }
+
+    /// Packets that were accepted and have not been completed.
+    #[must_use]
+    pub fn packets_held(&self) -> usize {
+        match self {
+            Self::Xsk(port) => port.frames_held() - port.prefilled_count(),
+            Self::Socket(port) => port.frames_held(),
+            Self::Memory(port) => port.frames_held(),
+        }
     }
 
     /// Reads the kernel's own counters into [`Self::counts`]. A system call: for housekeeping, not for each cycle.

@@ -15,8 +15,7 @@ pub use stream::{Stream, StreamSettings};
 
 use crate::feed::{Block, BlockSink, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts};
-use crate::net::TxPort;
-use crate::net::umem::Frames;
+use crate::net::Outlets;
 
 /// All output streams of one worker.
 #[derive(Debug)]
@@ -45,27 +44,33 @@ impl Publisher {
     }
 
     /// Borrows what is needed to publish: a [`BlockSink`] that writes into output packets.
-    pub fn outbound<'a>(&'a mut self, frames: &'a Frames, ports: &'a mut [TxPort]) -> Outbound<'a> {
-        Outbound { publisher: self, frames, ports }
+    pub fn outbound<'a>(&'a mut self, out: Outlets<'a>) -> Outbound<'a> {
+        Outbound { publisher: self, out }
     }
 
     /// Hands over every open packet that holds at least one record, then transmits.
     ///
     /// A packet of nothing but empty blocks stays open: it waits for the next record or for [`Self::tick`].
-    pub fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) {
+    pub fn flush(&mut self, out: &mut Outlets<'_>) {
         for stream in &mut self.streams {
-            stream.flush(frames, ports);
+            stream.flush(out);
         }
-        for port in ports {
-            port.flush(frames);
-        }
+        out.flush();
     }
 
     /// Sends what is due by time: packets of empty blocks, heartbeats, repeated ends of session.
-    pub fn tick(&mut self, now_ns: u64, frames: &Frames, ports: &mut [TxPort]) {
+    pub fn tick(&mut self, now_ns: u64, out: &mut Outlets<'_>) {
         for stream in &mut self.streams {
-            stream.tick(now_ns, frames, ports);
+            stream.tick(now_ns, out);
         }
+    }
+
+    /// Hands over every open packet of one port, whatever it holds: the port and its frames are about to go.
+    pub fn vacate(&mut self, port: usize, out: &mut Outlets<'_>) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.port() == port) {
+            stream.send_open(out);
+        }
+        out.flush();
     }
 
     /// Tells the streams of a channel what it knows without a message; see [`ChannelState`](crate::feed::ChannelState).
@@ -76,9 +81,9 @@ impl Publisher {
     }
 
     /// Gives the open packets' frames back, at shutdown.
-    pub fn close(&mut self, frames: &Frames) {
+    pub fn close(&mut self, out: &Outlets<'_>) {
         for stream in &mut self.streams {
-            stream.close(frames);
+            stream.close(out);
         }
     }
 
@@ -94,30 +99,29 @@ impl Publisher {
     }
 }
 
-/// The publisher together with the frames and ports that it writes to.
+/// The publisher together with the ports that it writes to.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     publisher: &'a mut Publisher,
-    frames: &'a Frames,
-    ports: &'a mut [TxPort],
+    out: Outlets<'a>,
 }
 
 impl BlockSink for Outbound<'_> {
     fn block(&mut self, block: &Block<'_>) {
         for stream in self.publisher.of_channel(block.channel) {
-            stream.block(block, self.frames, self.ports);
+            stream.block(block, &mut self.out);
         }
     }
 
     fn lost(&mut self, channel: ChannelIndex, session: &Session, _from: u64, to: u64) {
         for stream in self.publisher.of_channel(channel) {
-            stream.skip_to(session, to, self.frames, self.ports);
+            stream.skip_to(session, to, &mut self.out);
         }
     }
 
     fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64) {
         for stream in self.publisher.of_channel(channel) {
-            stream.end_of_session(session, next, self.frames, self.ports);
+            stream.end_of_session(session, next, &mut self.out);
         }
     }
 }

@@ -137,9 +137,10 @@ pub enum SteeringError {
 /// socket.
 #[derive(Debug)]
 pub struct Steering {
-    // First, so that dropping detaches before the maps go.
-    _link: FdLink,
+    // First, so that dropping detaches before the maps go. `None` while an attempt to attach anew has failed.
+    link: Option<FdLink>,
     filter: Filter,
+    cookie: u16,
     interface: String,
     interface_index: u32,
     mode: Mode,
@@ -157,25 +158,49 @@ impl Steering {
         if mode == Mode::Socket {
             return Err(SteeringError::NotAnXdpMode);
         }
-        let interface_index = probe::interface_index(interface)?;
-        probe::check_carrier(interface, interface_index)?;
-        let mut filter = Filter::load(cookie)?;
-        wait_until_free(interface, interface_index, &filter)?;
+        let filter = Filter::load(cookie)?;
+        wait_until_free(interface, probe::interface_index(interface)?)?;
+        let interface = interface.to_owned();
+        let mut steering = Self { link: None, filter, cookie, interface, interface_index: 0, mode };
+        steering.reattach()?;
+        Ok(steering)
+    }
 
-        let (link, in_force) = match mode {
-            Mode::Skb => (attach_link(&mut filter, interface, interface_index, XdpMode::Skb)?, Mode::Skb),
-            Mode::Auto => match attach_link(&mut filter, interface, interface_index, XdpMode::Driver) {
+    /// Attaches the same program again, to whatever interface has the name now: its rules stay in force and its counters go
+    /// on. The XSKMAP has lost the sockets of a link that was deleted: enter new ones.
+    ///
+    /// # Errors
+    /// As [`Self::attach`]. The program is then attached to nothing, and this can be tried again.
+    pub fn reattach(&mut self) -> Result<(), SteeringError> {
+        self.link = None;
+        let index = probe::interface_index(&self.interface)?;
+        probe::check_carrier(&self.interface, index)?;
+        probe::check_nothing_attached(&self.interface, index)?;
+        let mut attach = |mode| attach_link(&mut self.filter, &self.interface, index, mode);
+        let (link, in_force) = match self.mode {
+            Mode::Skb => (attach(XdpMode::Skb)?, Mode::Skb),
+            Mode::Auto => match attach(XdpMode::Driver) {
                 Ok(link) => (link, Mode::Native),
-                Err(SteeringError::NoNativeXdp { .. }) => {
-                    (attach_link(&mut filter, interface, interface_index, XdpMode::Skb)?, Mode::Skb)
-                }
+                Err(SteeringError::NoNativeXdp { .. }) => (attach(XdpMode::Skb)?, Mode::Skb),
                 Err(error) => return Err(error),
             },
-            Mode::Native | Mode::ZeroCopy | Mode::Socket => {
-                (attach_link(&mut filter, interface, interface_index, XdpMode::Driver)?, Mode::Native)
-            }
+            Mode::Native | Mode::ZeroCopy | Mode::Socket => (attach(XdpMode::Driver)?, Mode::Native),
         };
-        Ok(Self { _link: link, filter, interface: interface.to_owned(), interface_index, mode: in_force })
+        (self.link, self.interface_index, self.mode) = (Some(link), index, in_force);
+        Ok(())
+    }
+
+    /// Whether the kernel still has our program attached to the interface; an interface that is gone has none.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        let attached = probe::attached_ids(self.interface_index);
+        self.link.is_some() && self.filter.program_id().is_ok_and(|own| attached.contains(&own))
+    }
+
+    /// The cookie in this instance's stamps.
+    #[must_use]
+    pub const fn cookie(&self) -> u16 {
+        self.cookie
     }
 
     /// Kernel name of the interface.
@@ -272,10 +297,10 @@ pub fn check_permitted() -> Result<(), SteeringError> {
 }
 
 /// Refuses an interface that runs a program; one of ours is given the time to go with its process.
-fn wait_until_free(interface: &str, interface_index: u32, filter: &Filter) -> Result<(), SteeringError> {
+fn wait_until_free(interface: &str, interface_index: u32) -> Result<(), SteeringError> {
     let give_up = Instant::now() + DETACH_PATIENCE;
     loop {
-        match probe::check_nothing_attached(interface, interface_index, filter.program()?) {
+        match probe::check_nothing_attached(interface, interface_index) {
             Err(SteeringError::AlreadyAttached { program, .. })
                 if program == filter::PROGRAM && Instant::now() < give_up =>
             {

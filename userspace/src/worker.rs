@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod housekeeping;
+mod ports;
 pub mod shared;
 mod stages;
 mod tap;
@@ -20,10 +21,10 @@ use crate::config::plan::Idle;
 use crate::feed::{Channel, LineRole};
 use crate::latency::StageHistograms;
 use crate::metrics::DropCounts;
-use crate::net::umem::Frames;
-use crate::net::{Batch, RxPort, TxPort};
+use crate::net::{Batch, Frames, Port, RxPort, TxPort};
 use crate::publish::Publisher;
 use housekeeping::Schedule;
+use ports::Ports;
 use shared::{Command, Event, WorkerShared};
 
 /// What the worker knows of one line of the plan.
@@ -40,12 +41,8 @@ pub struct LineSlot {
 /// Everything a worker is made of; built by `app` (or by a test, with memory ports).
 #[derive(Debug)]
 pub struct WorkerParts {
-    /// The frame pool that all its ports use.
-    pub frames: Frames,
-    /// Receive ports, in the order of `WorkerPlan::rx`.
-    pub rx: Vec<RxPort>,
-    /// Transmit ports, in the order of `WorkerPlan::tx`.
-    pub tx: Vec<TxPort>,
+    /// Its ports, in the order of `WorkerPlan::ports`.
+    pub ports: Vec<Port>,
     /// By index into `Plan::lines`; `None` for lines of other workers.
     pub lines: Vec<Option<LineSlot>>,
     /// The channels, each with its index into `Plan::channels`.
@@ -75,9 +72,7 @@ struct ChannelSlot {
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
-    frames: Frames,
-    rx: Vec<RxPort>,
-    tx: Vec<TxPort>,
+    ports: Ports,
     lines: Vec<Option<LineSlot>>,
     /// Drops before any channel, by line; the last entry is for lines that are not ours.
     line_drops: Vec<DropCounts>,
@@ -103,16 +98,14 @@ impl Worker {
     /// A worker of these parts. Allocates what is left to allocate.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { frames, rx, tx, lines, channels, publisher, idle, commands, events, shared } = parts;
+        let WorkerParts { ports, lines, channels, publisher, idle, commands, events, shared } = parts;
         let line_drops = vec![DropCounts::default(); lines.len() + 1];
         let channels = channels
             .into_iter()
             .map(|(plan_index, channel)| ChannelSlot { plan_index, reported: channel.state(), channel, touched: false })
             .collect();
         Self {
-            frames,
-            rx,
-            tx,
+            ports: Ports::new(ports),
             lines,
             line_drops,
             channels,
@@ -148,26 +141,36 @@ impl Worker {
     /// One duty cycle; `clock` gives CLOCK_MONOTONIC (or simulated) nanoseconds. Returns whether anything was received.
     pub fn cycle(&mut self, clock: impl Fn() -> u64) -> bool {
         let started_ns = clock();
-        self.take_command();
+        self.take_command(&clock);
         let mut received = false;
-        for port in 0..self.rx.len() {
-            self.rx[port].receive(&self.frames, &mut self.batch);
-            if !self.batch.is_empty() {
-                received = true;
-                self.run_batch(&clock);
-            }
-            self.rx[port].refill(&self.frames);
+        for port in 0..self.ports.rx.len() {
+            received |= self.receive(port, &clock);
         }
-        for port in &mut self.tx {
-            port.reclaim(&self.frames);
-        }
+        self.ports.reclaim();
         self.keep_house(started_ns, received, &clock);
         received
     }
 
-    fn take_command(&mut self) {
+    /// Takes what one port has received through all stages; returns whether it was anything.
+    fn receive(&mut self, port: usize, clock: &impl Fn() -> u64) -> bool {
+        let Some(rx) = &mut self.ports.rx[port] else { return false };
+        rx.receive(&self.ports.frames[port], &mut self.batch);
+        let received = !self.batch.is_empty();
+        if received {
+            self.run_batch(port, clock);
+        }
+        if let Some(rx) = &mut self.ports.rx[port] {
+            rx.refill(&self.ports.frames[port]);
+        }
+        received
+    }
+
+    fn take_command(&mut self, clock: &impl Fn() -> u64) {
         if self.next_latency.is_some() {
             self.swap_latency();
+        }
+        if !self.hand_back_port() {
+            return;
         }
         let Ok(command) = self.commands.pop() else { return };
         match command {
@@ -175,7 +178,7 @@ impl Worker {
                 if let Some(Some(slot)) = self.lines.get_mut(line) {
                     slot.enabled = enabled;
                 }
-                for port in &mut self.rx {
+                for port in self.ports.receiving() {
                     // Kernel sockets join and leave here; the control side has joined already, so a refusal would have
                     // been seen there. The line's packets would stay away, which its counters show.
                     let _ = port.set_line(u16::try_from(line).unwrap_or(u16::MAX), enabled);
@@ -186,6 +189,7 @@ impl Worker {
                 self.next_latency = Some(empty);
                 self.swap_latency();
             }
+            Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();
@@ -214,18 +218,18 @@ impl Worker {
     /// # Panics
     /// If frames were lost or doubled: a bug of ours.
     pub fn audit(&self) {
-        let held: usize = self.rx.iter().map(RxPort::frames_held).chain(self.tx.iter().map(TxPort::frames_held)).sum();
-        let sum = self.frames.free_count() + held + self.batch.len() + self.publisher.frames_held();
-        assert_eq!(sum, self.frames.frame_count(), "frames were lost or doubled");
+        let sum = self.ports.frames_free_or_lent() + self.batch.len() + self.publisher.frames_held();
+        let all: usize = self.ports.frames.iter().map(Frames::frame_count).sum();
+        assert_eq!(sum, all, "frames were lost or doubled");
     }
 
-    /// The receive ports, for tests that inject.
-    pub fn rx_mut(&mut self) -> (&Frames, &mut [RxPort]) {
-        (&self.frames, &mut self.rx)
+    /// The receiving half of a port, for tests that inject.
+    pub fn rx_mut(&mut self, port: usize) -> Option<&mut RxPort> {
+        self.ports.rx[port].as_mut()
     }
 
-    /// The transmit ports, for tests that look at what was sent.
-    pub fn tx_mut(&mut self) -> (&Frames, &mut [TxPort]) {
-        (&self.frames, &mut self.tx)
+    /// The transmitting half of a port, for tests that look at what was sent.
+    pub fn tx_mut(&mut self, port: usize) -> Option<&mut TxPort> {
+        self.ports.tx[port].as_mut()
     }
 }

@@ -10,8 +10,8 @@ use feedhandler::config::{Config, Host};
 use feedhandler::feed::Channel;
 use feedhandler::net::headers::Header;
 use feedhandler::net::memory::{MemoryRx, MemoryTx};
-use feedhandler::net::umem::Frames;
-use feedhandler::net::{RxPort, TxPort};
+
+use feedhandler::net::{Frames, Port, RxPort, TxPort};
 use feedhandler::publish::{Publisher, Stream, StreamSettings};
 use feedhandler::worker::shared::{COMMAND_QUEUE, Command, Event, WorkerLink, WorkerShared};
 use feedhandler::worker::{LineSlot, Worker, WorkerParts};
@@ -71,7 +71,6 @@ pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
 
 impl BenchWorker {
     pub fn new(plan: &Plan) -> Self {
-        let frames = Frames::heap(1024, 2048);
         let mut tx = TxPort::Memory(MemoryTx::with_capacity(PACKETS, PACKETS * 1500));
         let destination = &plan.destinations[0];
         let source = "10.0.0.1:30000".parse().expect("an address");
@@ -89,11 +88,13 @@ impl BenchWorker {
         let line = |(channel, role)| Some(LineSlot { channel, role, enabled: true });
         let (commands, command_queue) = rtrb::RingBuffer::<Command>::new(COMMAND_QUEUE);
         let (event_queue, events) = rtrb::RingBuffer::<Event>::new(4096);
-        let shared = WorkerShared::new(plan.lines.len(), 1, 1, 1, 1);
+        let shared = WorkerShared::new(plan.lines.len(), 1, 1, 1);
         let worker = Worker::new(WorkerParts {
-            frames,
-            rx: vec![RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))],
-            tx: vec![tx],
+            ports: vec![Port {
+                frames: Frames::heap(1024, 2048),
+                rx: Some(RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))),
+                tx: Some(tx),
+            }],
             lines: build::line_roles(plan).into_iter().map(line).collect(),
             channels: vec![(0, Channel::new(settings).expect("legal sizes"))],
             publisher: Publisher::new(vec![stream]),
@@ -109,7 +110,7 @@ impl BenchWorker {
     /// Lets a datagram arrive at a simulated time.
     pub fn inject(&mut self, line: u16, payload: &[u8], at_ns: u64) {
         let received_ns = self.base_ns + at_ns;
-        let RxPort::Memory(port) = &mut self.worker.rx_mut().1[0] else { unreachable!("a memory port") };
+        let Some(RxPort::Memory(port)) = self.worker.rx_mut(0) else { unreachable!("a memory port") };
         port.inject(line, payload, received_ns);
     }
 
@@ -117,7 +118,7 @@ impl BenchWorker {
     pub fn cycle(&mut self, at_ns: u64, mut each: impl FnMut(&[u8])) {
         let now_ns = self.base_ns + at_ns;
         self.worker.cycle(|| now_ns);
-        let TxPort::Memory(port) = &mut self.worker.tx_mut().1[0] else { unreachable!("a memory port") };
+        let Some(TxPort::Memory(port)) = self.worker.tx_mut(0) else { unreachable!("a memory port") };
         port.drain(|_, payload| each(payload));
     }
 }

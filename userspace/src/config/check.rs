@@ -190,6 +190,7 @@ fn workers(check: &mut Checker, written: &[Worker], host: &Host) -> Vec<WorkerPl
             huge_pages: worker.huge_pages.unwrap_or(false),
             rx: Vec::new(),
             tx: Vec::new(),
+            ports: Vec::new(),
         });
     }
     if written.is_empty() {

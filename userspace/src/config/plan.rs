@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use xdp_ebpf::{GroupKey, GroupRule};
 
+use crate::net::LineIndex;
+
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -27,6 +29,24 @@ pub struct Plan {
     pub lines: Vec<LinePlan>,
     /// Destinations, in file order.
     pub destinations: Vec<DestinationPlan>,
+}
+
+impl Plan {
+    /// The lines that come in on a queue of a worker, with their numbers.
+    pub fn lines_of(&self, worker: usize, queue: QueuePlan) -> impl Iterator<Item = (LineIndex, &LinePlan)> {
+        (0..).zip(&self.lines).filter(move |(_, line)| {
+            self.channels[line.channel].worker == worker
+                && (QueuePlan { interface: line.interface, queue: line.queue }) == queue
+        })
+    }
+
+    /// The destinations that leave by a queue of a worker, with their numbers, in the order in which they are registered
+    /// with its port.
+    pub fn destinations_of(&self, worker: usize, queue: QueuePlan) -> impl Iterator<Item = (usize, &DestinationPlan)> {
+        self.destinations.iter().enumerate().filter(move |(_, destination)| {
+            self.channels[destination.channel].worker == worker && destination.queue == queue
+        })
+    }
 }
 
 /// Where the control service listens.
@@ -99,6 +119,19 @@ pub struct WorkerPlan {
     pub rx: Vec<QueuePlan>,
     /// Transmit queues, the same way. A queue may be in both.
     pub tx: Vec<QueuePlan>,
+    /// All of them, receive queues first: one port each.
+    pub ports: Vec<QueuePlan>,
+}
+
+impl WorkerPlan {
+    /// Index of a queue's port.
+    ///
+    /// # Panics
+    /// If the queue is not the worker's.
+    #[must_use]
+    pub fn port_of(&self, queue: QueuePlan) -> usize {
+        self.ports.iter().position(|port| *port == queue).expect("a queue of this worker")
+    }
 }
 
 /// One queue of one interface.
@@ -184,6 +217,8 @@ pub struct LinePlan {
     pub channel: usize,
     /// Index into [`Plan::interfaces`].
     pub interface: usize,
+    /// Receive queue that its packets come in on.
+    pub queue: u32,
     /// Multicast group and UDP port.
     pub group: SocketAddrV4,
     /// VLAN id; 0 = untagged.

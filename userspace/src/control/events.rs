@@ -68,6 +68,8 @@ impl Events {
                 full.clear();
                 self.spare[worker] = Some(full);
             }
+            // Dropped here, and not by the worker: that closes sockets and unmaps memory.
+            Event::PortOut(port) => drop(port),
             Event::Lost { channel, session, from, to } => {
                 if self.limits[channel].allows(now_ns) {
                     let name = &plan.channels[channel].name;

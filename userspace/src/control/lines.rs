@@ -124,6 +124,29 @@ impl Desk {
         self.turn(lines, Turn::Off)
     }
 
+    /// Joins the groups of an interface's lines again, whose link is a new one. A join that fails shows in the line's
+    /// error, and the line is not in force.
+    pub(super) fn rejoin_lines(&self, interface: usize) {
+        let mut lines = locked(&self.lines);
+        for (line, held) in
+            lines.iter_mut().enumerate().filter(|(line, _)| self.plan.lines[*line].interface == interface)
+        {
+            held.leave();
+            if held.desired {
+                held.error = self.join(line, held).err().map(|error| error.to_string());
+            }
+            self.show(line, held);
+        }
+    }
+
+    fn join(&self, line: usize, held: &mut Held) -> Result<(), ControlError> {
+        let plan = &self.plan.lines[line];
+        let interface = &self.plan.interfaces[plan.interface].name;
+        let membership = Membership::join(*plan.group.ip(), interface, plan.source);
+        held.membership = Some(membership.map_err(|source| self.kernel_error(line, source))?);
+        Ok(())
+    }
+
     /// The state of every line, in the order of the plan. Never waits for a change that is under way.
     #[must_use]
     pub fn line_states(&self) -> Vec<LineState> {
@@ -191,10 +214,7 @@ impl Desk {
         match turn {
             Turn::On => {
                 if held.membership.is_none() {
-                    let plan = &self.plan.lines[line];
-                    let interface = &self.plan.interfaces[plan.interface].name;
-                    let membership = Membership::join(*plan.group.ip(), interface, plan.source);
-                    held.membership = Some(membership.map_err(|source| self.kernel_error(line, source))?);
+                    self.join(line, held)?;
                 }
                 self.set_rule(line, held, turn)?;
                 self.tell_worker(line, held, turn, deadline)

@@ -10,6 +10,7 @@ use super::events::session_text;
 use super::{Desk, LineState};
 use crate::clock::monotonic_ns;
 use crate::config::plan::{Format, QueuePlan};
+use crate::edge::Fault;
 use crate::latency::Stage;
 use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, SharedCounts};
 
@@ -100,8 +101,10 @@ impl Desk {
         };
         // What receive ports drop is of no known line, and reported as that.
         let rx = plan.rx.iter().zip(&shared.rx).map(|pair| port(pair, "rx", DropCounts::default()));
-        let tx = plan.tx.iter().zip(&shared.tx).zip(&shared.tx_drops);
-        let tx = tx.map(|(pair, drops)| port(pair, "tx", DropCounts::from_values(drops.load())));
+        let tx =
+            plan.tx.iter().map(|queue| (queue, plan.port_of(*queue))).map(|(queue, i)| {
+                port((queue, &shared.tx[i]), "tx", DropCounts::from_values(shared.tx_drops[i].load()))
+            });
         v1::WorkerStatus {
             name: plan.name.clone(),
             core: plan.core.and_then(|core| u32::try_from(core).ok()),
@@ -110,7 +113,7 @@ impl Desk {
             cycles: shared.cycles.load(Relaxed),
             longest_cycle_ns: shared.longest_cycle_ns.load(Relaxed),
             frames_free: shared.frames_free.load(Relaxed),
-            frame_count: plan.frame_count.into(),
+            frame_count: u64::from(plan.frame_count) * plan.ports.len() as u64,
             events_dropped: shared.events_dropped.load(Relaxed),
             ports: rx.chain(tx).collect(),
         }
@@ -123,6 +126,11 @@ impl Desk {
             Err(error) => (None, error.to_string()),
         };
         let named = |(verdict, value): (Verdict, u64)| v1::Counter { name: verdict.label().to_owned(), value };
+        let health = self.interface_health(interface);
+        let begun = Fault::ALL.into_iter().zip(health.begun);
+        let begun_counter = |(fault, value): (Fault, u64)| v1::Counter { name: fault.label().to_owned(), value };
+        let (fault, particulars) = health.now.map_or((None, String::new()), |(fault, text)| (Some(fault), text));
+        let refused = self.modes_refused(interface).iter();
         v1::InterfaceStatus {
             name: plan.name.clone(),
             mode_wanted: plan.mode.label().to_owned(),
@@ -134,6 +142,13 @@ impl Desk {
                 .map(named)
                 .collect(),
             error,
+            fault: fault.map_or_else(String::new, |fault| fault.label().to_owned()),
+            fault_particulars: particulars,
+            faults: begun.filter(|(_, value)| *value > 0).map(begun_counter).collect(),
+            healed: health.healed,
+            modes_refused: refused
+                .map(|refusal| v1::ModeRefused { mode: refusal.mode.label().to_owned(), why: refusal.why.clone() })
+                .collect(),
         }
     }
 

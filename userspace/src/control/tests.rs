@@ -107,10 +107,10 @@ impl Bench {
         let plan = Arc::new(Config::parse(&text, "bench.toml", &Host { cores: vec![] }).unwrap());
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
-        let shared = WorkerShared::new(2, 1, 1, 1, 1);
+        let shared = WorkerShared::new(2, 1, 1, 1);
         let link =
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
-        let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None };
+        let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link]);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }

@@ -29,6 +29,10 @@ macro_rules! counter_set {
                 let [$($field,)+] = values;
                 Self { $($field,)+ }
             }
+
+            /// The sums of both.
+            #[must_use]
+            pub fn plus(&self, other: &Self) -> Self { Self { $($field: self.$field + other.$field,)+ } }
         }
     };
 }
@@ -138,11 +142,13 @@ pub enum DropReason {
     TxFull,
     /// The kernel refused to send.
     TxError,
+    /// The port's link was lost with the packet in its transmit ring.
+    LinkLost,
 }
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -158,6 +164,7 @@ impl DropReason {
         Self::NoFreeFrame,
         Self::TxFull,
         Self::TxError,
+        Self::LinkLost,
     ];
 
     /// Number of reasons.
@@ -182,6 +189,7 @@ impl DropReason {
             Self::NoFreeFrame => "no_free_frame",
             Self::TxFull => "tx_full",
             Self::TxError => "tx_error",
+            Self::LinkLost => "link_lost",
         }
     }
 
@@ -218,6 +226,12 @@ impl DropCounts {
     #[must_use]
     pub fn from_values(values: [u64; DropReason::COUNT]) -> Self {
         Self(values)
+    }
+
+    /// The sums of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
     }
 }
 

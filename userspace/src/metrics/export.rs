@@ -8,6 +8,7 @@
 //! same packets: never add them.
 #![forbid(unsafe_code)]
 
+mod interfaces;
 mod workers;
 
 use std::fmt;
@@ -17,7 +18,6 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use xdp_ebpf::Verdict;
 
 use super::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts};
 use crate::clock::utc_offset_ns;
@@ -62,7 +62,7 @@ impl Collector for DeskCollector {
         let mut out = Out(encoder);
         let desk = &*self.0;
         instance(desk, &mut out)?;
-        interfaces(desk, &mut out)?;
+        interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
         channels(desk, &mut out)?;
         destinations(desk, &mut out)?;
@@ -114,27 +114,6 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;
     let ready = desk.not_ready_reasons().is_empty();
     out.gauge("ready", "1 when all workers are alive and all desired lines in force", [(vec![], ready.into())])
-}
-
-fn interfaces(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let interfaces = &desk.plan().interfaces;
-    let modes = interfaces.iter().enumerate().map(|(i, plan)| {
-        let labels = vec![
-            ("interface", plan.name.clone()),
-            ("wanted", plan.mode.label().to_owned()),
-            ("in_force", desk.mode_in_force(i).label().to_owned()),
-        ];
-        (labels, 1)
-    });
-    out.gauge("interface_mode", "Always 1; how frames are exchanged, as configured and as read back", modes)?;
-    // An interface whose map cannot be read has no sample: a false zero would hide it.
-    let verdicts = interfaces.iter().enumerate().flat_map(|(i, plan)| {
-        let counts = desk.verdicts(i).ok().flatten().into_iter().flatten();
-        Verdict::ALL.into_iter().zip(counts).map(|(verdict, count)| {
-            (vec![("interface", plan.name.clone()), ("verdict", verdict.label().to_owned())], count)
-        })
-    });
-    out.counter("xdp_verdicts", "Frames by what the XDP program decided", verdicts)
 }
 
 fn line_labels(desk: &Desk, line: usize) -> Labels {
@@ -243,7 +222,8 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         add("worker", &worker.name, link.shared.drops(plan.lines.len()));
-        for (queue, drops) in worker.tx.iter().zip(&link.shared.tx_drops) {
+        for queue in &worker.tx {
+            let drops = &link.shared.tx_drops[worker.port_of(*queue)];
             let name = format!("{}/{}", plan.interfaces[queue.interface].name, queue.queue);
             add("port", &name, DropCounts::from_values(drops.load()));
         }

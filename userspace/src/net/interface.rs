@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -24,6 +25,8 @@ pub struct Interface {
     pub is_up: bool,
     /// Whether it has a carrier.
     pub has_carrier: bool,
+    /// How often the carrier has come or gone since the link was made; `None` if sysfs does not show this namespace.
+    pub carrier_changes: Option<u64>,
     /// Receive queues; `None` if sysfs does not show this namespace.
     pub rx_queues: Option<u32>,
     /// Transmit queues; `None` if sysfs does not show this namespace.
@@ -94,7 +97,9 @@ impl Interface {
             return Err(InterfaceError::Absent { name: name.to_owned(), present });
         };
         let mac = mac.ok_or_else(|| InterfaceError::NotEthernet(name.to_owned()))?;
-        let (rx_queues, tx_queues) = queue_counts(name, index);
+        let folder = sysfs_folder(name, index);
+        let (rx_queues, tx_queues) = folder.as_deref().map_or((None, None), queue_counts);
+        let changes = folder.and_then(|folder| std::fs::read_to_string(folder.join("carrier_changes")).ok());
         Ok(Self {
             name: name.to_owned(),
             index,
@@ -103,6 +108,7 @@ impl Interface {
             is_up: flags.contains(InterfaceFlags::IFF_UP),
             // IFF_RUNNING is the operational state; IFF_LOWER_UP is not in what getifaddrs reports.
             has_carrier: flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING),
+            carrier_changes: changes.and_then(|text| text.trim().parse().ok()),
             rx_queues,
             tx_queues,
         })
@@ -131,14 +137,15 @@ impl Interface {
     }
 }
 
-/// Receive and transmit queues by sysfs, if it shows the interface with this index.
-fn queue_counts(name: &str, index: u32) -> (Option<u32>, Option<u32>) {
-    let folder = std::path::Path::new("/sys/class/net").join(name);
-    let shown: Option<u32> =
-        std::fs::read_to_string(folder.join("ifindex")).ok().and_then(|text| text.trim().parse().ok());
-    if shown != Some(index) {
-        return (None, None);
-    }
+/// The interface's folder in sysfs, if that shows the interface with this index.
+fn sysfs_folder(name: &str, index: u32) -> Option<PathBuf> {
+    let folder = Path::new("/sys/class/net").join(name);
+    let shown = std::fs::read_to_string(folder.join("ifindex")).ok()?;
+    (shown.trim().parse() == Ok(index)).then_some(folder)
+}
+
+/// Receive and transmit queues.
+fn queue_counts(folder: &Path) -> (Option<u32>, Option<u32>) {
     let count = |prefix: &str| {
         let queues = std::fs::read_dir(folder.join("queues")).ok()?;
         let named = queues.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));

@@ -87,6 +87,11 @@ impl FillRing {
         filled
     }
 
+    /// Entries that the kernel has taken or that were never filled.
+    fn free_entries(&mut self, ring_entries: usize) -> usize {
+        self.queue.nb_free(ring_entries as u32) as usize
+    }
+
     fn needs_wakeup(&self) -> bool {
         self.queue.needs_wakeup()
     }

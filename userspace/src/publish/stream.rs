@@ -6,8 +6,7 @@ use crate::config::plan::Format;
 use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
-use crate::net::TxPort;
-use crate::net::umem::Frames;
+use crate::net::{Frame, Outlets};
 
 /// Silence after which a heartbeat is sent, nanoseconds (MoldUDP64 1.00: "typically once per second").
 const HEARTBEAT_NS: u64 = 1_000_000_000;
@@ -22,7 +21,7 @@ pub struct StreamSettings {
     pub destination: usize,
     /// The channel that it carries.
     pub channel: ChannelIndex,
-    /// Index of the worker's transmit port.
+    /// Index of the worker's port.
     pub port: usize,
     /// The destination's index within that port.
     pub port_destination: usize,
@@ -81,6 +80,10 @@ impl Stream {
         self.settings.destination
     }
 
+    pub(super) fn port(&self) -> usize {
+        self.settings.port
+    }
+
     pub(super) fn counts(&self) -> &DestinationCounts {
         &self.counts
     }
@@ -94,7 +97,7 @@ impl Stream {
     }
 
     /// Writes one message's block, sending the open packet first if the block does not continue it or does not fit.
-    pub(super) fn block(&mut self, block: &Block<'_>, frames: &Frames, ports: &mut [TxPort]) {
+    pub(super) fn block(&mut self, block: &Block<'_>, out: &mut Outlets<'_>) {
         let mut body = match self.settings.format {
             Format::Dbn => block.records,
             Format::Raw => block.message,
@@ -108,15 +111,15 @@ impl Stream {
             packet.continues(block.session, block.sequence) && packet.has_room(body.len(), self.settings.payload_bytes)
         });
         if !fits {
-            self.send_open(frames, ports);
-            let Some(frame) = frames.alloc() else {
+            self.send_open(out);
+            let Some(frame) = out.frames(self.settings.port).alloc() else {
                 self.drops.add(DropReason::NoFreeFrame);
                 return;
             };
             self.open = Some(OpenPacket::new(frame, *block.session, block.sequence));
         }
         if let Some(packet) = &mut self.open {
-            packet.push(body, frames);
+            packet.push(body, out.frames(self.settings.port));
         }
         self.counts.blocks += 1;
         if !body.is_empty() {
@@ -126,22 +129,22 @@ impl Stream {
     }
 
     /// Messages before `next` will not come: a heartbeat with that number is how a consumer learns of it.
-    pub(super) fn skip_to(&mut self, session: &Session, next: u64, frames: &Frames, ports: &mut [TxPort]) {
-        self.send_open(frames, ports);
+    pub(super) fn skip_to(&mut self, session: &Session, next: u64, out: &mut Outlets<'_>) {
+        self.send_open(out);
         self.position = Some(Position { session: *session, next, ends_left: None });
     }
 
     /// The session is over: what is open is sent, then an end of session, repeated by [`Self::tick`].
-    pub(super) fn end_of_session(&mut self, session: &Session, next: u64, frames: &Frames, ports: &mut [TxPort]) {
-        self.send_open(frames, ports);
+    pub(super) fn end_of_session(&mut self, session: &Session, next: u64, out: &mut Outlets<'_>) {
+        self.send_open(out);
         self.position = Some(Position { session: *session, next, ends_left: Some(END_REPEATS) });
-        self.send_header(session, next, END_OF_SESSION, frames, ports);
+        self.send_header(session, next, END_OF_SESSION, out);
     }
 
     /// Sends the open packet if it holds a record.
-    pub(super) fn flush(&mut self, frames: &Frames, ports: &mut [TxPort]) {
+    pub(super) fn flush(&mut self, out: &mut Outlets<'_>) {
         if self.open.as_ref().is_some_and(OpenPacket::has_content) {
-            self.send_open(frames, ports);
+            self.send_open(out);
         }
     }
 
@@ -154,7 +157,7 @@ impl Stream {
     }
 
     /// Sends what is due by time.
-    pub(super) fn tick(&mut self, now_ns: u64, frames: &Frames, ports: &mut [TxPort]) {
+    pub(super) fn tick(&mut self, now_ns: u64, out: &mut Outlets<'_>) {
         if std::mem::take(&mut self.sent_since_tick) {
             self.quiet_since_ns = now_ns;
             return;
@@ -164,48 +167,49 @@ impl Stream {
         }
         self.quiet_since_ns = now_ns;
         if self.open.is_some() {
-            self.send_open(frames, ports);
+            self.send_open(out);
         } else if let Some(Position { session, next, ends_left }) = self.position {
             match ends_left {
-                None if self.is_input_alive => self.send_header(&session, next, HEARTBEAT, frames, ports),
+                None if self.is_input_alive => self.send_header(&session, next, HEARTBEAT, out),
                 None => {}
                 Some(0) => {}
                 Some(left) => {
                     self.position = Some(Position { session, next, ends_left: Some(left - 1) });
-                    self.send_header(&session, next, END_OF_SESSION, frames, ports);
+                    self.send_header(&session, next, END_OF_SESSION, out);
                 }
             }
         }
     }
 
     /// Gives the open packet's frame back unsent.
-    pub(super) fn close(&mut self, frames: &Frames) {
+    pub(super) fn close(&mut self, out: &Outlets<'_>) {
         if let Some(packet) = self.open.take() {
-            frames.free(packet.into_frame());
+            out.frames(self.settings.port).free(packet.into_frame());
         }
     }
 
-    fn send_open(&mut self, frames: &Frames, ports: &mut [TxPort]) {
+    /// Sends the open packet, if there is one.
+    pub(super) fn send_open(&mut self, out: &mut Outlets<'_>) {
         if let Some(packet) = self.open.take() {
-            let (frame, payload_bytes) = packet.close(frames);
-            self.send(frame, payload_bytes, frames, ports);
+            let (frame, payload_bytes) = packet.close(out.frames(self.settings.port));
+            self.send(frame, payload_bytes, out);
         }
     }
 
-    fn send_header(&mut self, session: &Session, next: u64, count: u16, frames: &Frames, ports: &mut [TxPort]) {
-        let Some(frame) = frames.alloc() else {
+    fn send_header(&mut self, session: &Session, next: u64, count: u16, out: &mut Outlets<'_>) {
+        let Some(frame) = out.frames(self.settings.port).alloc() else {
             self.drops.add(DropReason::NoFreeFrame);
             return;
         };
-        let frame = write_header(frame, session, next, count, frames);
+        let frame = write_header(frame, session, next, count, out.frames(self.settings.port));
         self.counts.heartbeats += 1;
-        self.send(frame, HEADER_BYTES, frames, ports);
+        self.send(frame, HEADER_BYTES, out);
     }
 
-    fn send(&mut self, frame: crate::net::umem::Frame, payload_bytes: usize, frames: &Frames, ports: &mut [TxPort]) {
-        let port = &mut ports[self.settings.port];
+    fn send(&mut self, frame: Frame, payload_bytes: usize, out: &mut Outlets<'_>) {
+        let StreamSettings { port, port_destination, .. } = self.settings;
         // What the port refuses it counts, like everything that is lost behind this point.
-        if port.send(frames, frame, payload_bytes, self.settings.port_destination).is_ok() {
+        if out.send(port, frame, payload_bytes, port_destination).is_ok() {
             self.counts.packets += 1;
             self.counts.bytes += payload_bytes as u64;
             self.sent_since_tick = true;

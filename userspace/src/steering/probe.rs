@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 
-use aya::programs::{ProgramError, Xdp, XdpError, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, XdpError, XdpMode, loaded_programs};
 use libbpf_rs::{Xdp as XdpQuery, XdpFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -70,15 +70,8 @@ pub(super) fn check_carrier(interface: &str, index: u32) -> Result<(), SteeringE
 }
 
 /// Refuses an interface that runs a program already, in any mode.
-pub(super) fn check_nothing_attached(interface: &str, index: u32, program: &Xdp) -> Result<(), SteeringError> {
-    let program_fd = program.fd()?;
-    let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(program_fd)).query(index.cast_signed(), XdpFlags::NONE)
-    else {
-        // Attaching will fail if there is one; only its name is not known then.
-        return Ok(());
-    };
-    let ids = [answer.prog_id, answer.drv_prog_id, answer.skb_prog_id, answer.hw_prog_id];
-    match ids.into_iter().find(|id| *id != 0) {
+pub(super) fn check_nothing_attached(interface: &str, index: u32) -> Result<(), SteeringError> {
+    match attached_ids(index).into_iter().find(|id| *id != 0) {
         None => Ok(()),
         Some(program_id) => Err(already_attached(interface, program_id)),
     }
@@ -108,7 +101,7 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     match number {
         Some(Errno::PERM | Errno::ACCESS) => SteeringError::NotPermitted { missing: "CAP_NET_ADMIN".to_owned() },
         Some(Errno::NODEV) => SteeringError::NoInterface { interface: named() },
-        Some(Errno::BUSY | Errno::EXIST) => already_attached(interface, attached_id(index)),
+        Some(Errno::BUSY | Errno::EXIST) => already_attached(interface, attached_ids(index)[0]),
         Some(Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE | Errno::NOSPC | Errno::NOMEM)
             if matches!(mode, XdpMode::Driver) =>
         {
@@ -119,10 +112,12 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     }
 }
 
-/// Id of the program attached to an interface; 0 if none or unknown.
-fn attached_id(index: u32) -> u32 {
-    let Ok(null) = fs::File::open("/dev/null") else { return 0 };
-    XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query_id(index.cast_signed(), XdpFlags::NONE).unwrap_or(0)
+/// Ids of the programs attached to an interface, in any mode; 0 = none, or the kernel does not say.
+pub(super) fn attached_ids(index: u32) -> [u32; 4] {
+    let Ok(null) = fs::File::open("/dev/null") else { return [0; 4] };
+    // The query does not look at the program; the type wants one.
+    let query = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE);
+    query.map_or([0; 4], |answer| [answer.prog_id, answer.drv_prog_id, answer.skb_prog_id, answer.hw_prog_id])
 }
 
 /// Refuses a process that may not load XDP programs: names what is missing instead of a bare EPERM later.

@@ -7,8 +7,7 @@ use super::Worker;
 use super::shared::Event;
 use crate::clock::utc_offset_ns;
 use crate::feed::{ChannelIndex, ChannelState};
-use crate::metrics::{DropCounts, DropReason};
-use crate::net::{RxPort, TxPort};
+use crate::net::{Frames, Outlets};
 
 /// Deadlines are looked at, and counters published, this often, nanoseconds.
 const HOUSEKEEPING_NS: u64 = 100_000;
@@ -52,16 +51,16 @@ impl Worker {
         self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
         self.run_deadlines(now_ns, clock);
         self.report_channels();
-        self.publisher.tick(now_ns, &self.frames, &mut self.tx);
-        self.publisher.flush(&self.frames, &mut self.tx);
+        let mut out = Outlets::new(&self.ports.frames, &mut self.ports.tx);
+        self.publisher.tick(now_ns, &mut out);
+        self.publisher.flush(&mut out);
         if now_ns >= self.schedule.utc_offset_ns {
             self.schedule.utc_offset_ns = now_ns + UTC_OFFSET_NS;
             self.utc_offset_ns = utc_offset_ns();
         }
         if now_ns >= self.schedule.kernel_counts_ns {
             self.schedule.kernel_counts_ns = now_ns + KERNEL_COUNTS_NS;
-            self.rx.iter_mut().for_each(RxPort::update_kernel_counts);
-            self.tx.iter_mut().for_each(TxPort::update_kernel_counts);
+            self.ports.update_kernel_counts();
         }
         self.publish_counts(now_ns);
         if cfg!(debug_assertions) {
@@ -71,11 +70,10 @@ impl Worker {
 
     /// Sends what is open, publishes the last counters, and gives all frames back.
     pub(super) fn finish(&mut self, now_ns: u64) {
-        self.publisher.flush(&self.frames, &mut self.tx);
-        self.publisher.close(&self.frames);
-        for port in &mut self.tx {
-            port.reclaim(&self.frames);
-        }
+        let mut out = Outlets::new(&self.ports.frames, &mut self.ports.tx);
+        self.publisher.flush(&mut out);
+        self.publisher.close(&out);
+        self.ports.reclaim();
         self.publish_counts(now_ns);
         self.audit();
         self.shared.running.store(false, Relaxed);
@@ -105,14 +103,10 @@ impl Worker {
             let Some(line) = line else { continue };
             let channel = &self.channels[line.channel].channel;
             shared.lines[index].store(&channel.line_counts(line.role).values());
-            shared.line_drops[index].store(&sum(&channel.line_drops(line.role), &self.line_drops[index]));
+            shared.line_drops[index].store(&channel.line_drops(line.role).plus(&self.line_drops[index]).values());
         }
         let unknown = self.lines.len();
-        let ports = self
-            .rx
-            .iter()
-            .fold(DropCounts::default(), |total, port| DropCounts::from_values(sum(&total, port.drops())));
-        shared.line_drops[unknown].store(&sum(&ports, &self.line_drops[unknown]));
+        shared.line_drops[unknown].store(&self.ports.rx_drops().plus(&self.line_drops[unknown]).values());
         for slot in &self.channels {
             shared.channels[slot.plan_index].store(&slot.channel.counts().values());
             if let Some(session) = slot.channel.session() {
@@ -123,22 +117,12 @@ impl Worker {
             shared.destinations[index].store(&counts.values());
             shared.destination_drops[index].store(&drops.values());
         }
-        for (port, counts) in self.rx.iter().zip(&shared.rx) {
-            counts.store(&port.counts().values());
-        }
-        for (port, (counts, drops)) in self.tx.iter().zip(shared.tx.iter().zip(&shared.tx_drops)) {
-            counts.store(&port.counts().values());
-            drops.store(&port.drops().values());
-        }
+        self.ports.publish_counts(shared);
         shared.cycles.store(self.schedule.cycles, Relaxed);
         shared.longest_cycle_ns.store(self.schedule.longest_cycle_ns, Relaxed);
         shared.events_dropped.store(self.events_dropped, Relaxed);
-        shared.frames_free.store(self.frames.free_count() as u64, Relaxed);
+        let free: usize = self.ports.frames.iter().map(Frames::free_count).sum();
+        shared.frames_free.store(free as u64, Relaxed);
         shared.heartbeat_ns.store(now_ns, Relaxed);
     }
-}
-
-fn sum(a: &DropCounts, b: &DropCounts) -> [u64; DropReason::COUNT] {
-    let (a, b) = (a.values(), b.values());
-    std::array::from_fn(|i| a[i] + b[i])
 }

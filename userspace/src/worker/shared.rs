@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::feed::Session;
 use crate::latency::StageHistograms;
 use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};
+use crate::net::Port;
 
 /// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
 pub const COMMAND_QUEUE: usize = 64;
@@ -27,6 +28,13 @@ pub enum Command {
     /// Swap the worker's latency histograms for these empty ones; the full ones come back as an [`Event`], as soon as
     /// the event queue has room. Not to be sent again before they are back.
     SwapLatency(Box<StageHistograms>),
+    /// Go on with another port in the place of one; the one that was comes back as an [`Event`].
+    ReplacePort {
+        /// Index into `WorkerPlan::ports`.
+        port: usize,
+        /// What takes its place.
+        with: Box<Port>,
+    },
     /// Leave the loop after flushing what is open.
     Stop,
 }
@@ -34,6 +42,8 @@ pub enum Command {
 /// What a worker reports. The queue is bounded: when it is full the event is counted as dropped, never waited for.
 #[derive(Debug)]
 pub enum Event {
+    /// A port that was replaced. Dropping it closes its socket.
+    PortOut(Box<Port>),
     /// The histograms that were swapped out, holding everything since the last swap.
     Latency(Box<StageHistograms>),
     /// Messages `from..to` of a channel were given up.
@@ -72,11 +82,11 @@ pub struct WorkerShared {
     pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
     /// Blocks and packets that could not be built, by destination index.
     pub destination_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
-    /// Packets that transmit ports refused, or took and could not send, in the order of `WorkerPlan::tx`.
+    /// Packets that transmit ports refused, or took and could not send, in the order of `WorkerPlan::ports`.
     pub tx_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
-    /// Receive ports, in the order of `WorkerPlan::rx`.
+    /// Receiving halves, in the order of `WorkerPlan::ports`.
     pub rx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
-    /// Transmit ports, in the order of `WorkerPlan::tx`.
+    /// Transmitting halves, in the order of `WorkerPlan::ports`.
     pub tx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
     /// Duty cycles run.
     pub cycles: AtomicU64,
@@ -100,7 +110,7 @@ pub struct WorkerShared {
 impl WorkerShared {
     /// Zeroed counters for a plan with so many lines, channels and destinations, and a worker with so many ports.
     #[must_use]
-    pub fn new(lines: usize, channels: usize, destinations: usize, rx: usize, tx: usize) -> Arc<Self> {
+    pub fn new(lines: usize, channels: usize, destinations: usize, ports: usize) -> Arc<Self> {
         fn many<T: Default>(n: usize) -> Vec<T> {
             std::iter::repeat_with(T::default).take(n).collect()
         }
@@ -111,9 +121,9 @@ impl WorkerShared {
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
-            tx_drops: many(tx),
-            rx: many(rx),
-            tx: many(tx),
+            tx_drops: many(ports),
+            rx: many(ports),
+            tx: many(ports),
             ..Self::default()
         })
     }

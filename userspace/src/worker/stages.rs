@@ -5,7 +5,7 @@ use super::Worker;
 use super::tap::Tap;
 use crate::latency::Stage;
 use crate::metrics::DropReason;
-use crate::net::TxPort;
+use crate::net::Outlets;
 
 /// Packets whose latency is recorded in one go. A gap that releases more than so many held packets at once leaves the
 /// rest out of the histograms: all of them waited for the same deadline.
@@ -13,12 +13,14 @@ pub(super) const MOST_ARRIVALS: usize = 1 << 16;
 
 impl Worker {
     /// Takes the batch through all stages and gives its frames back.
-    pub(super) fn run_batch(&mut self, clock: &impl Fn() -> u64) {
+    ///
+    /// All of it came in by `port`.
+    pub(super) fn run_batch(&mut self, port: usize, clock: &impl Fn() -> u64) {
         let woken_ns = clock();
-        self.admit_batch(woken_ns);
-        self.deliver(woken_ns, clock);
+        self.admit_batch(port, woken_ns);
+        self.deliver(port, woken_ns, clock);
         for received in self.batch.drain(..) {
-            self.frames.free(received.frame);
+            self.ports.frames[port].free(received.frame);
         }
     }
 
@@ -28,11 +30,11 @@ impl Worker {
             slot.channel.poll(now_ns);
             slot.touched = true;
         }
-        self.deliver(now_ns, clock);
+        self.deliver(0, now_ns, clock);
     }
 
     /// Stage 1 for the whole batch. What is refused is counted, by line and reason.
-    fn admit_batch(&mut self, woken_ns: u64) {
+    fn admit_batch(&mut self, port: usize, woken_ns: u64) {
         for (i, received) in self.batch.iter().enumerate() {
             let unknown = self.lines.len();
             let index = usize::from(received.line);
@@ -47,7 +49,7 @@ impl Worker {
             self.latency.record(Stage::EntryToWorker, woken_ns.saturating_sub(received.received_ns));
             let slot = &mut self.channels[line.channel];
             slot.touched = true;
-            let payload = self.frames.payload(received);
+            let payload = self.ports.frames[port].payload(received);
             let position = u16::try_from(i).expect("a batch has at most 64 datagrams");
             // The channel counts what it refuses.
             let _ = slot.channel.admit(position, line.role, payload, received.received_ns);
@@ -55,23 +57,24 @@ impl Worker {
     }
 
     /// Stage 2 and the way out. A packet's latency is recorded when its messages leave, so that one that was held counts
-    /// with all the time that it waited.
-    fn deliver(&mut self, started_ns: u64, clock: &impl Fn() -> u64) {
-        let sent_before = self.frames_sent();
+    /// with all the time that it waited. The batch, if there is one, came in by `port`.
+    fn deliver(&mut self, port: usize, started_ns: u64, clock: &impl Fn() -> u64) {
+        let sent_before = self.ports.frames_sent();
         let mut tap = Tap {
-            outbound: self.publisher.outbound(&self.frames, &mut self.tx),
+            outbound: self.publisher.outbound(Outlets::new(&self.ports.frames, &mut self.ports.tx)),
             events: &mut self.events,
             dropped: &mut self.events_dropped,
             arrivals: &mut self.arrivals,
         };
-        let (frames, batch) = (&self.frames, &self.batch);
+        let (frames, batch) = (self.ports.frames.get(port), &self.batch);
         for slot in self.channels.iter_mut().filter(|slot| slot.touched) {
             slot.touched = false;
-            slot.channel.deliver(|i| frames.payload(&batch[usize::from(i)]), self.utc_offset_ns, &mut tap);
+            let payload = |i| frames.expect("a batch came in by a port").payload(&batch[usize::from(i)]);
+            slot.channel.deliver(payload, self.utc_offset_ns, &mut tap);
         }
         let decoded_ns = clock();
-        self.publisher.flush(&self.frames, &mut self.tx);
-        if self.frames_sent() != sent_before && !self.arrivals.is_empty() {
+        self.publisher.flush(&mut Outlets::new(&self.ports.frames, &mut self.ports.tx));
+        if self.ports.frames_sent() != sent_before && !self.arrivals.is_empty() {
             let sent_ns = clock();
             let count = self.arrivals.len() as u64;
             self.latency.record_n(Stage::WorkerToDecoded, decoded_ns - started_ns, count);
@@ -81,9 +84,5 @@ impl Worker {
             }
         }
         self.arrivals.clear();
-    }
-
-    fn frames_sent(&self) -> u64 {
-        self.tx.iter().map(|port: &TxPort| port.counts().frames).sum()
     }
 }

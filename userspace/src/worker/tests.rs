@@ -8,11 +8,9 @@ use crate::worker::shared::WorkerLink;
 fn worker(event_count: usize) -> (Worker, WorkerLink) {
     let (commands, command_queue) = rtrb::RingBuffer::new(4);
     let (event_queue, events) = rtrb::RingBuffer::new(event_count);
-    let shared = WorkerShared::new(1, 0, 0, 0, 0);
+    let shared = WorkerShared::new(1, 0, 0, 0);
     let worker = Worker::new(WorkerParts {
-        frames: Frames::heap(256, 2048),
-        rx: vec![],
-        tx: vec![],
+        ports: vec![],
         lines: vec![Some(LineSlot { channel: 0, role: LineRole::A, enabled: false })],
         channels: vec![],
         publisher: Publisher::new(vec![]),
@@ -31,11 +29,11 @@ fn a_command_counts_as_applied_once_it_is() {
     assert_eq!(link.send(Command::Stop).unwrap(), 2);
     let applied = || link.shared.commands_applied.load(Relaxed);
     assert_eq!(applied(), 0);
-    worker.take_command();
+    worker.take_command(&|| 0);
     assert!(applied() == 1 && worker.lines[0].unwrap().enabled && !worker.stopping);
-    worker.take_command();
+    worker.take_command(&|| 0);
     assert!(applied() == 2 && worker.stopping);
-    worker.take_command();
+    worker.take_command(&|| 0);
     assert_eq!(applied(), 2);
 }
 
@@ -45,17 +43,17 @@ fn latencies_wait_for_room_in_the_event_queue() {
     worker.report(Event::State { channel: 0, state: 0 });
     worker.latency.record(Stage::EntryToSent, 700);
     link.send(Command::SwapLatency(Box::default())).unwrap();
-    worker.take_command();
+    worker.take_command(&|| 0);
     worker.latency.record(Stage::EntryToSent, 800);
     let next = || link.events.lock().unwrap().pop().ok();
     assert!(matches!(next(), Some(Event::State { .. })));
     assert!(next().is_none() && worker.events_dropped == 0);
-    worker.take_command();
+    worker.take_command(&|| 0);
     let Some(Event::Latency(full)) = next() else { panic!("the swap must come as soon as there is room") };
     assert_eq!(full.stage(Stage::EntryToSent).len(), 2, "both records, before and after the request");
     assert_eq!(worker.latency.stage(Stage::EntryToSent).len(), 0);
     // And the next request is answered too.
     link.send(Command::SwapLatency(full)).unwrap();
-    worker.take_command();
+    worker.take_command(&|| 0);
     assert!(matches!(next(), Some(Event::Latency(_))));
 }

@@ -186,7 +186,7 @@ fn line_of(check: &mut Checker, at: &str, line: &Line, channel: usize, plan: &Pl
     let subscribed = line.subscribed.unwrap_or(true);
     let group = group.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
     (
-        LinePlan { name: line.name.clone(), channel, interface, group, vlan, source, subscribed },
+        LinePlan { name: line.name.clone(), channel, interface, queue, group, vlan, source, subscribed },
         QueuePlan { interface, queue },
     )
 }

@@ -27,21 +27,25 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
     for destination in &plan.destinations {
         add(&mut plan.workers[plan.channels[destination.channel].worker].tx, destination.queue);
     }
+    for worker in &mut plan.workers {
+        worker.ports = worker.rx.clone();
+        worker.tx.iter().for_each(|queue| add(&mut worker.ports, *queue));
+    }
     for (i, worker) in plan.workers.iter().enumerate() {
         if worker.rx.is_empty() {
             let reason = "no channel runs on it, and it would poll for nothing: name it in a channel, or remove it";
             check.problem(format!("worker[{i}].name"), quoted(&worker.name), reason);
             continue;
         }
-        // Every receive queue's fill ring and every transmit ring can be full at once, with a batch in the worker's hands.
+        // A port's fill ring and its transmit ring can be full at once, with a batch in the worker's hands.
         let ring_entries = worker.ring_entries as usize;
-        let needed = ((worker.rx.len() + worker.tx.len()) * ring_entries + BATCH).next_power_of_two();
+        let both_ways = worker.rx.iter().any(|queue| worker.tx.contains(queue));
+        let needed = ((1 + usize::from(both_ways)) * ring_entries + BATCH).next_power_of_two();
         if (worker.frame_count as usize) < needed {
+            let rings = if both_ways { "a receive and a transmit ring" } else { "a ring" };
             let reason = format!(
-                "must be at least {needed}: {} receive and {} transmit rings of {ring_entries} entries and a batch of {BATCH}; \
-                 raise it, or lower ring_entries",
-                worker.rx.len(),
-                worker.tx.len(),
+                "must be at least {needed}: a port has {rings} of {ring_entries} entries, and a batch is {BATCH}; raise it, \
+                 or lower ring_entries",
             );
             check.problem(format!("worker[{i}].frame_count"), worker.frame_count, reason);
         }

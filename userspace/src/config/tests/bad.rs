@@ -44,8 +44,8 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     ("name = \"w0\"", "name = \"w0\"\nframe_count = 5000", &["worker[0].frame_count = 5000: must be a power of two"]),
     (
         "name = \"w0\"",
-        "name = \"w0\"\nframe_count = 4096",
-        &["worker[0].frame_count = 4096: must be at least 8192: 2 receive and 1 transmit rings of 2048"],
+        "name = \"w0\"\nframe_count = 2048",
+        &["worker[0].frame_count = 2048: must be at least 4096: a port has a ring of 2048"],
     ),
     ("name = \"w0\"", "name = \"w0\"\nframe_bytes = 1024", &["worker[0].frame_bytes = 1024: must be 2048 or 4096"]),
     ("name = \"w0\"", "name = \"w0\"\nring_entries = 1000", &["worker[0].ring_entries = 1000: must be a power of two"]),

@@ -7,15 +7,21 @@ use feedhandler_proto::v1;
 use super::{counter, duration, numbers, or_dash, table, yes};
 
 pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["interface", "wanted", "in force", "frames by XDP verdict"]);
+    let mut table = table(&["interface", "wanted", "in force", "fault", "seen", "healed", "frames by XDP verdict"]);
+    numbers(&mut table, 5..6);
     for interface in &status.interfaces {
         let verdicts: Vec<String> =
             interface.verdicts.iter().map(|verdict| format!("{} {}", verdict.name, verdict.value)).collect();
+        let faults: Vec<String> =
+            interface.faults.iter().map(|fault| format!("{} {}", fault.name, fault.value)).collect();
         let verdicts = if interface.error.is_empty() { verdicts.join(", ") } else { interface.error.clone() };
         table.add_row([
             interface.name.clone(),
             interface.mode_wanted.clone(),
             interface.mode_in_force.clone(),
+            or_dash(&interface.fault),
+            or_dash(&faults.join(", ")),
+            interface.healed.to_string(),
             or_dash(&verdicts),
         ]);
     }

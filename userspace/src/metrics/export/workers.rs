@@ -57,8 +57,12 @@ pub(super) fn workers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let dropped = each(|w, _| w.events_dropped.load(Relaxed));
     out.counter("worker_events_dropped", "Events that did not fit into the event queue", dropped)?;
     out.gauge("worker_frames_free", "Frames that no ring and no port holds", each(|w, _| w.frames_free.load(Relaxed)))?;
-    let frames = desk.plan().workers.iter().map(|plan| (vec![("worker", plan.name.clone())], plan.frame_count.into()));
-    out.gauge("worker_frames", "Frames of the worker", frames)
+    let frames = desk
+        .plan()
+        .workers
+        .iter()
+        .map(|plan| (vec![("worker", plan.name.clone())], u64::from(plan.frame_count) * plan.ports.len() as u64));
+    out.gauge("worker_frames", "Frames of the worker, over all its ports", frames)
 }
 
 pub(super) fn ports(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
@@ -66,7 +70,7 @@ pub(super) fn ports(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let mut ports: Vec<(Labels, [u64; PortCounts::COUNT])> = Vec::new();
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         let rx = worker.rx.iter().zip(&link.shared.rx).map(|port| ("rx", port));
-        let tx = worker.tx.iter().zip(&link.shared.tx).map(|port| ("tx", port));
+        let tx = worker.tx.iter().map(|queue| ("tx", (queue, &link.shared.tx[worker.port_of(*queue)])));
         for (direction, (queue, counts)) in rx.chain(tx) {
             let labels = vec![
                 ("worker", worker.name.clone()),

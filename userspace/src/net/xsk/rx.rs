@@ -105,6 +105,11 @@ impl XskRx {
         }
     }
 
+    /// Whether the kernel has taken any of the frames that were lent to it.
+    pub fn is_fed(&mut self) -> bool {
+        self.fill.free_entries(self.ring_entries) + self.lent > self.ring_entries
+    }
+
     /// See [`crate::net::RxPort::counts`].
     #[must_use]
     pub fn counts(&self) -> &PortCounts {

@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::net::memory::MemoryTx;
+use crate::net::{Frames, TxPort};
 
 const SESSION: Session = *b"SESSION001";
 
 /// A stream on a memory port, with as many frames as the test wants.
 struct Bench {
-    frames: Frames,
-    ports: Vec<TxPort>,
+    frames: [Frames; 1],
+    ports: [Option<TxPort>; 1],
     stream: Stream,
 }
 
@@ -21,7 +22,7 @@ impl Bench {
         let settings = StreamSettings { destination: 0, channel: 0, port: 0, port_destination, format, payload_bytes };
         let mut stream = Stream::new(settings);
         stream.set_input(&SESSION, 1, true);
-        Self { frames: Frames::heap(frame_count, 2048), ports: vec![port], stream }
+        Self { frames: [Frames::heap(frame_count, 2048)], ports: [Some(port)], stream }
     }
 
     fn block(&mut self, sequence: u64, message: &[u8], records: &[u8]) {
@@ -33,12 +34,12 @@ impl Bench {
             records,
             record_count: u8::from(!records.is_empty()),
         };
-        self.stream.block(&block, &self.frames, &mut self.ports);
+        self.stream.block(&block, &mut Outlets::new(&self.frames, &mut self.ports));
     }
 
     fn sent(&mut self) -> Vec<Vec<u8>> {
-        self.ports[0].flush(&self.frames);
-        let TxPort::Memory(port) = &mut self.ports[0] else { unreachable!() };
+        Outlets::new(&self.frames, &mut self.ports).flush();
+        let [Some(TxPort::Memory(port))] = &mut self.ports else { unreachable!() };
         port.take().into_iter().map(|(_, payload)| payload).collect()
     }
 }
@@ -59,7 +60,7 @@ fn the_packet_is_the_specification_s() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
     bench.block(5, b"m", b"abc");
     bench.block(6, b"m", b"");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(5, 2, &[b"abc", b""])]);
 }
 
@@ -67,7 +68,7 @@ fn the_packet_is_the_specification_s() {
 fn raw_blocks_hold_the_exchange_s_own_messages() {
     let mut bench = Bench::new(Format::Raw, 1472, 8);
     bench.block(1, b"message", b"records");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 1, &[b"message"])]);
 }
 
@@ -76,7 +77,7 @@ fn a_jump_in_sequence_closes_the_packet() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
     bench.block(1, b"", b"a");
     bench.block(4, b"", b"b");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 1, &[b"a"]), packet(4, 1, &[b"b"])]);
 }
 
@@ -86,7 +87,7 @@ fn a_full_packet_is_sent_and_the_block_opens_the_next() {
     for sequence in 1..=3 {
         bench.block(sequence, b"", &[7; 10]);
     }
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 2, &[&[7; 10], &[7; 10]]), packet(3, 1, &[&[7; 10]])]);
 }
 
@@ -95,7 +96,7 @@ fn a_block_too_large_is_counted_and_its_number_is_still_consumed() {
     let mut bench = Bench::new(Format::Dbn, 64, 8);
     bench.block(1, b"", b"a");
     bench.block(2, b"", &[0; 43]);
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 2, &[b"a", b""])]);
     assert_eq!(bench.stream.drops().get(DropReason::Oversized), 1);
 }
@@ -103,12 +104,13 @@ fn a_block_too_large_is_counted_and_its_number_is_still_consumed() {
 #[test]
 fn empty_blocks_wait_for_the_next_record_or_the_heartbeat() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
-    let tick = |bench: &mut Bench, now_ns| bench.stream.tick(now_ns, &bench.frames, &mut bench.ports);
+    let tick =
+        |bench: &mut Bench, now_ns| bench.stream.tick(now_ns, &mut Outlets::new(&bench.frames, &mut bench.ports));
     bench.block(1, b"m", b"");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert!(bench.sent().is_empty());
     bench.block(2, b"m", b"r");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 2, &[b"", b"r"])]);
     // What was just sent is dated by the next tick; a second later the empty block goes, and then heartbeats.
     tick(&mut bench, 10);
@@ -126,23 +128,23 @@ fn empty_blocks_wait_for_the_next_record_or_the_heartbeat() {
 fn a_loss_moves_the_heartbeat_on() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
     bench.block(1, b"", b"a");
-    bench.stream.skip_to(&SESSION, 9, &bench.frames, &mut bench.ports);
+    bench.stream.skip_to(&SESSION, 9, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 1, &[b"a"])]);
-    bench.stream.tick(1, &bench.frames, &mut bench.ports);
-    bench.stream.tick(HEARTBEAT_NS + 1, &bench.frames, &mut bench.ports);
+    bench.stream.tick(1, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    bench.stream.tick(HEARTBEAT_NS + 1, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(9, 0, &[])]);
 }
 
 #[test]
 fn heartbeats_are_sent_before_the_first_message_and_not_while_the_input_is_dead() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
-    bench.stream.tick(HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    bench.stream.tick(HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 0, &[])]);
     bench.stream.set_input(&SESSION, 1, false);
-    bench.stream.tick(2 * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    bench.stream.tick(2 * HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert!(bench.sent().is_empty());
     bench.stream.set_input(b"SESSION002", 7, true);
-    bench.stream.tick(3 * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+    bench.stream.tick(3 * HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent()[0][..18], *b"SESSION002\0\0\0\0\0\0\0\x07", "the session that is heard now");
 }
 
@@ -150,11 +152,11 @@ fn heartbeats_are_sent_before_the_first_message_and_not_while_the_input_is_dead(
 fn the_end_of_session_follows_what_is_open_and_is_repeated() {
     let mut bench = Bench::new(Format::Dbn, 1472, 8);
     bench.block(1, b"", b"a");
-    bench.stream.end_of_session(&SESSION, 2, &bench.frames, &mut bench.ports);
+    bench.stream.end_of_session(&SESSION, 2, &mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 1, &[b"a"]), packet(2, END_OF_SESSION, &[])]);
     let mut repeats = 0;
     for tick in 0..200 {
-        bench.stream.tick(tick * HEARTBEAT_NS, &bench.frames, &mut bench.ports);
+        bench.stream.tick(tick * HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
         repeats += bench.sent().len();
     }
     assert_eq!(repeats, END_REPEATS as usize);
@@ -163,13 +165,13 @@ fn the_end_of_session_follows_what_is_open_and_is_repeated() {
 #[test]
 fn without_a_frame_each_lost_block_is_counted_and_the_next_one_starts_anew() {
     let mut bench = Bench::new(Format::Dbn, 1472, 1);
-    let hoard = bench.frames.alloc().unwrap();
+    let hoard = bench.frames[0].alloc().unwrap();
     bench.block(1, b"", b"a");
     bench.block(2, b"", b"b");
     assert_eq!(bench.stream.drops().get(DropReason::NoFreeFrame), 2);
-    bench.frames.free(hoard);
+    bench.frames[0].free(hoard);
     bench.block(3, b"", b"c");
-    bench.stream.flush(&bench.frames, &mut bench.ports);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(3, 1, &[b"c"])]);
-    bench.frames.assert_conserved(0, 0, 0);
+    bench.frames[0].assert_conserved(0, 0, 0);
 }

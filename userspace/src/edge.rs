@@ -1,0 +1,142 @@
+//! The edge: each interface as it runs, between the wire and the workers' ports.
+//!
+//! [`bring_up`] takes an interface from the plan to a filter and one open port per queue, in the best mode of the ladder
+//! that can be had, or in the one that is forced. What brings a lost link back later ([`reopen`]) is the same code.
+#![forbid(unsafe_code)]
+
+mod fault;
+mod ladder;
+mod port;
+
+use crate::config::plan::{Mode, Plan, QueuePlan};
+use crate::net::Port;
+use crate::net::interface::{Interface, InterfaceError};
+use crate::net::socket::SocketError;
+use crate::net::umem::FramesError;
+use crate::net::xsk::XskError;
+use crate::steering::{Steering, SteeringError};
+
+pub use fault::{Fault, Health};
+pub use ladder::{Refusal, bring_up};
+pub use port::reopen;
+
+/// Why an interface could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// It is absent, down, or lacks a queue.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// The filter could not be loaded or attached.
+    #[error(transparent)]
+    Steering(#[from] SteeringError),
+    /// The UMEM could not be made.
+    #[error("worker {worker}: {source}")]
+    Umem {
+        /// Name of the worker.
+        worker: String,
+        /// What went wrong.
+        source: FramesError,
+    },
+    /// An AF_XDP socket could not be opened.
+    #[error(transparent)]
+    Xsk(#[from] XskError),
+    /// A kernel socket could not be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The kernel opened the socket, but not in the mode that was asked for.
+    #[error("interface `{interface}` queue {queue}: the kernel gave the socket copy mode, not zero-copy")]
+    NotZeroCopy {
+        /// Its kernel name.
+        interface: String,
+        /// Queue number.
+        queue: u32,
+    },
+    /// The driver took zero-copy mode and then no frame.
+    #[error(
+        "interface `{interface}` queue {queue}: the driver took no frame from the fill ring within {patience_ms} ms of the \
+         bind: zero-copy does not work here"
+    )]
+    NotFed {
+        /// Its kernel name.
+        interface: String,
+        /// Queue number.
+        queue: u32,
+        /// How long it was given, milliseconds.
+        patience_ms: u64,
+    },
+    /// A mode that was ruled out before anything was tried.
+    #[error("interface `{interface}`: {why}")]
+    RuledOut {
+        /// Its kernel name.
+        interface: String,
+        /// Why it cannot work.
+        why: String,
+    },
+    /// The mode that the configuration forces cannot be had.
+    #[error("interface `{interface}`: mode = \"{}\" cannot be had: {source}; {instead}", mode.label())]
+    Forced {
+        /// Its kernel name.
+        interface: String,
+        /// The forced mode.
+        mode: Mode,
+        /// Why not.
+        source: Box<EdgeError>,
+        /// What would work.
+        instead: String,
+    },
+    /// No mode works.
+    #[error("interface `{interface}`: no mode works: {}", refusals(refused))]
+    NoMode {
+        /// Its kernel name.
+        interface: String,
+        /// Each mode and why not.
+        refused: Vec<Refusal>,
+    },
+    /// A destination has no source address to send from.
+    #[error(
+        "destination `{destination}`: interface `{interface}` has no IPv4 address; give it one \
+         (`ip addr add ADDRESS/PREFIX dev {interface}`) or set `source`"
+    )]
+    NoAddress {
+        /// Its name in the plan.
+        destination: String,
+        /// The interface that it leaves by.
+        interface: String,
+    },
+}
+
+fn refusals(refused: &[Refusal]) -> String {
+    refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// One interface as it runs.
+#[derive(Debug)]
+pub struct Edge {
+    /// What the kernel said of it when it was brought up.
+    pub interface: Interface,
+    /// The filter, unless the interface only transmits or runs in socket mode.
+    pub steering: Option<Steering>,
+    /// The mode that is in force.
+    pub mode: Mode,
+    /// The better modes that were tried and could not be had.
+    pub refused: Vec<Refusal>,
+}
+
+/// A port that was opened for a worker.
+#[derive(Debug)]
+pub struct OpenedPort {
+    /// Index into [`Plan::workers`].
+    pub worker: usize,
+    /// Index into its [`ports`](crate::config::plan::WorkerPlan::ports).
+    pub index: usize,
+    /// The port.
+    pub port: Port,
+}
+
+/// The queues of an interface that workers have ports on: worker, index of the port, queue.
+fn queues_of(plan: &Plan, interface: usize) -> impl Iterator<Item = (usize, usize, QueuePlan)> {
+    plan.workers.iter().enumerate().flat_map(move |(worker, wanted)| {
+        let on_it = wanted.ports.iter().enumerate().filter(move |(_, queue)| queue.interface == interface);
+        on_it.map(move |(index, queue)| (worker, index, *queue))
+    })
+}

@@ -1,0 +1,140 @@
+//! The mode ladder: zero-copy → native copy → skb → kernel sockets.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use super::{Edge, EdgeError, OpenedPort, port};
+use crate::config::plan::{Mode, Plan};
+use crate::net::interface::Interface;
+use crate::net::xsk::XskError;
+use crate::steering::{DriverFeatures, Steering, SteeringError, driver_features};
+
+/// Best first.
+const LADDER: [Mode; 4] = [Mode::ZeroCopy, Mode::Native, Mode::Skb, Mode::Socket];
+
+/// A mode that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The mode.
+    pub mode: Mode,
+    /// Why not, for a person.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.mode.label(), self.why)
+    }
+}
+
+/// Brings an interface of the plan up: attaches the filter, opens a port for every queue that a worker owns, and enters
+/// the sockets in the XSKMAP. Nothing is redirected yet: there are no rules.
+///
+/// `cookie` marks the filter's stamps.
+///
+/// # Errors
+/// What is wrong and what to do. With [`Mode::Auto`] only what no lower mode would mend: an interface that is absent, down,
+/// short of a queue or occupied, missing privileges, or no mode left. Everything done before is undone.
+pub fn bring_up(plan: &Plan, index: usize, cookie: u16) -> Result<(Edge, Vec<OpenedPort>), EdgeError> {
+    let wanted = &plan.interfaces[index];
+    let interface = Interface::read(&wanted.name)?;
+    if wanted.mode != Mode::Socket {
+        interface.check_carrier()?;
+        check_queues(plan, index, &interface)?;
+    }
+    let mut refused = Vec::new();
+    for mode in LADDER.into_iter().filter(|mode| wanted.mode == Mode::Auto || wanted.mode == *mode) {
+        let source = match step(plan, index, &interface, mode, cookie) {
+            Ok((steering, ports)) => return Ok((Edge { interface, steering, mode, refused }, ports)),
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => error,
+        };
+        if wanted.mode != Mode::Auto {
+            let instead = instead(plan, index, mode);
+            return Err(EdgeError::Forced { interface: interface.name, mode, source: Box::new(source), instead });
+        }
+        refused.push(Refusal { mode, why: source.to_string() });
+    }
+    Err(EdgeError::NoMode { interface: interface.name, refused })
+}
+
+/// One rung.
+fn step(
+    plan: &Plan,
+    index: usize,
+    interface: &Interface,
+    mode: Mode,
+    cookie: u16,
+) -> Result<(Option<Steering>, Vec<OpenedPort>), EdgeError> {
+    if let Some(why) = ruled_out(plan, index, mode) {
+        return Err(EdgeError::RuledOut { interface: interface.name.clone(), why });
+    }
+    let receives = plan.lines.iter().any(|line| line.interface == index);
+    let mut steering = match mode {
+        Mode::Socket => None,
+        _ if receives => Some(Steering::attach(&interface.name, mode, cookie)?),
+        _ => None,
+    };
+    let ports = port::open_all(plan, index, interface, mode, steering.as_mut())?;
+    Ok((steering, ports))
+}
+
+/// Whether a lower mode would not help either, or would hide a mistake.
+fn is_final(error: &EdgeError) -> bool {
+    match error {
+        EdgeError::Interface(_) | EdgeError::NoAddress { .. } => true,
+        EdgeError::Steering(error) => matches!(
+            error,
+            SteeringError::NotPermitted { .. }
+                | SteeringError::NoInterface { .. }
+                | SteeringError::NoCarrier { .. }
+                | SteeringError::AlreadyAttached { .. }
+        ),
+        EdgeError::Xsk(error) => matches!(error, XskError::Busy { .. }),
+        _ => false,
+    }
+}
+
+/// What the driver says that it cannot do, and what kernel sockets cannot.
+fn ruled_out(plan: &Plan, index: usize, mode: Mode) -> Option<String> {
+    let features = driver_features(&plan.interfaces[index].name).ok().flatten();
+    match (mode, features) {
+        (Mode::ZeroCopy, Some(DriverFeatures { zero_copy: false, .. })) => {
+            Some("its driver has no zero-copy AF_XDP".to_owned())
+        }
+        (Mode::ZeroCopy | Mode::Native, Some(DriverFeatures { native: false, .. })) => {
+            Some("its driver has no native XDP".to_owned())
+        }
+        (Mode::Socket, _) => {
+            let line = plan.lines.iter().find(|line| line.interface == index && line.vlan != 0);
+            let sent = |destination: &&crate::config::plan::DestinationPlan| {
+                destination.queue.interface == index && destination.vlan != 0
+            };
+            let tagged =
+                line.map(|line| line.vlan).or_else(|| plan.destinations.iter().find(sent).map(|sent| sent.vlan));
+            tagged.map(|vlan| format!("kernel sockets cannot choose VLAN {vlan}, which the configuration names"))
+        }
+        _ => None,
+    }
+}
+
+/// What would work where a forced mode does not, as far as the driver tells: trying would attach programs.
+fn instead(plan: &Plan, index: usize, forced: Mode) -> String {
+    let lower = LADDER.into_iter().skip_while(|mode| *mode != forced).skip(1);
+    let words: Vec<String> = lower
+        .filter(|mode| ruled_out(plan, index, *mode).is_none())
+        .map(|mode| format!("`{}`", mode.label()))
+        .collect();
+    if words.is_empty() {
+        return "no lower mode would work either".to_owned();
+    }
+    format!("what its driver has: {}, or `auto` for the best of them", words.join(", "))
+}
+
+fn check_queues(plan: &Plan, index: usize, interface: &Interface) -> Result<(), EdgeError> {
+    for worker in &plan.workers {
+        worker.rx.iter().filter(|q| q.interface == index).try_for_each(|q| interface.check_queue(q.queue, true))?;
+        worker.tx.iter().filter(|q| q.interface == index).try_for_each(|q| interface.check_queue(q.queue, false))?;
+    }
+    Ok(())
+}
