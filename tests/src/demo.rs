@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod send;
 mod toggle;
+mod trouble;
 mod workload;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use clap::{Parser, ValueEnum};
 
 pub use report::Summary;
 pub use run::run;
+pub use trouble::{Kind as TroubleKind, Trouble};
 
 use crate::testbed::Mode;
 
@@ -63,6 +65,10 @@ pub struct Options {
     /// its packets on A and B would pass for loss.
     #[arg(long, hide = true)]
     pub patient: bool,
+    /// Midway, break something of the network instead of switching line A off: the stream goes on and what was lost comes
+    /// back. A generated day only.
+    #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "capture")]
+    pub trouble: Option<TroubleKind>,
     /// Break something on purpose: the check has to fail.
     #[arg(long, value_enum, hide = true)]
     pub fault: Option<FaultOption>,

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::process;
 
 /// For the C parts (libbpf, libxdp), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
+    "bpftool",
     "clang",
     "ethtool",
     "gcc",

@@ -15,10 +15,7 @@ const MAP: &str = "RULES";
 /// delete` would. Maps of other handlers are not touched.
 pub(super) fn remove_rules(handler: &Namespace, lines: &[LineAddress]) -> Result<()> {
     for line in lines {
-        let json = handler.ip(&["-d", "-j", "link", "show", "dev", &line.interface])?;
-        let json: Value = serde_json::from_str(&json).context("ip -j link")?;
-        let program = json[0]["xdp"]["prog"]["id"].as_u64();
-        let program = program.with_context(|| format!("no XDP program is attached to {}", line.interface))?;
+        let program = program_on(handler, &line.interface)?;
         let programs = aya::programs::loaded_programs().filter_map(Result::ok);
         let program = programs.into_iter().find(|p| u64::from(p.id()) == program).context("the program is gone")?;
         let mut removed = 0;
@@ -35,4 +32,11 @@ pub(super) fn remove_rules(handler: &Namespace, lines: &[LineAddress]) -> Result
         ensure!(removed > 0, "{} had no rule to remove", line.interface);
     }
     Ok(())
+}
+
+/// Id of the XDP program that is attached to an interface.
+pub(super) fn program_on(handler: &Namespace, interface: &str) -> Result<u64> {
+    let json = handler.ip(&["-d", "-j", "link", "show", "dev", interface])?;
+    let json: Value = serde_json::from_str(&json).context("ip -j link")?;
+    json[0]["xdp"]["prog"]["id"].as_u64().with_context(|| format!("no XDP program is attached to {interface}"))
 }

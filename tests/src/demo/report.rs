@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::toggle::Toggle;
+use super::trouble::Trouble;
 use crate::consumer::{Findings, Report};
 use crate::line::LineSent;
 
@@ -36,6 +37,8 @@ pub struct Summary {
     pub drops: BTreeMap<String, u64>,
     /// Line A off and on again; not with a capture.
     pub toggle: Option<Toggle>,
+    /// What was broken midway, and how that went; only if asked for.
+    pub trouble: Option<Trouble>,
     /// What is wrong with the stream.
     pub findings: Findings,
     /// What is wrong apart from that.
@@ -224,6 +227,9 @@ impl Summary {
         }
         if let Some(toggle) = &self.toggle {
             self.faults.extend(toggle.faults.iter().cloned());
+        }
+        if let Some(trouble) = &self.trouble {
+            self.faults.extend(trouble.faults.iter().cloned());
         }
         self.ok = self.faults.is_empty() && self.findings.is_empty();
     }

@@ -12,6 +12,7 @@ use super::receive::Consumer;
 use super::report::{LineSummary, Summary};
 use super::send::{Outcome, Sender};
 use super::toggle::{Toggle, toggle};
+use super::trouble::{Scene, Trouble};
 use super::workload::Workload;
 use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
@@ -37,6 +38,7 @@ struct Stage {
     handler: Handler,
     network: Network,
     lines: Vec<LineAddress>,
+    outputs: Vec<OutputAddress>,
     // Last: the others have files in it.
     _directory: tempfile::TempDir,
 }
@@ -75,14 +77,21 @@ pub fn run(options: &Options) -> Result<Summary> {
     let mut stage = Stage::set(options, &mut config, checkers)?;
 
     let sender = Sender::start(workload.clone(), &stage.lines, &stage.network)?;
-    let toggle = stage.attend(&workload, &sender, options)?;
+    let midway = stage.attend(&workload, &sender, options)?;
     let outcome = sender.finish()?;
     ensure!(outcome.is_complete, "interrupted");
     stage.wait_for_output(outcome.account.is_some())?;
     if let Some(account) = &outcome.account {
         accounts = vec![vec![account.clone()]];
     }
-    stage.report(&workload, &outcome, toggle, &accounts)
+    stage.report(&workload, &outcome, midway, &accounts)
+}
+
+/// What was done midway.
+#[derive(Default)]
+struct Midway {
+    toggle: Option<Toggle>,
+    trouble: Option<Trouble>,
 }
 
 impl Stage {
@@ -106,16 +115,16 @@ impl Stage {
         let mut handler =
             Handler::start(&handler_binary(options.handler.as_deref())?, &path, &network.handler, directory.path())?;
         let client = Client::connect(&socket, &mut handler)?;
-        Ok(Self { consumers, client, handler, network, lines, _directory: directory })
+        Ok(Self { consumers, client, handler, network, lines, outputs, _directory: directory })
     }
 
     /// Looks after everything while the exchange sends; does midway what is to be done midway.
-    fn attend(&mut self, workload: &Workload, sender: &Sender, options: &Options) -> Result<Option<Toggle>> {
+    fn attend(&mut self, workload: &Workload, sender: &Sender, options: &Options) -> Result<Midway> {
         let bar = progress_bar(workload);
         let start = Instant::now();
         let midway = Duration::from_secs_f64(workload.seconds() * 0.4);
         let off = Duration::from_secs_f64((workload.seconds() / 5.0).clamp(0.1, 2.0));
-        let mut toggled = None;
+        let mut done = Midway::default();
         let mut is_midway_done = false;
         while !sender.is_done() {
             self.check()?;
@@ -124,17 +133,24 @@ impl Stage {
                 is_midway_done = true;
                 if options.fault == Some(FaultOption::RemoveRule) {
                     fault::remove_rules(&self.network.handler, &self.lines)?;
+                } else if let Some(kind) = options.trouble {
+                    bar.set_message("trouble");
+                    let Self { client, handler, lines, network, consumers, outputs, .. } = self;
+                    let (consumer, output) = (&consumers[0], outputs[0].interface.as_str());
+                    let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
+                    done.trouble = Some(scene.make(kind)?);
+                    bar.set_message("");
                 } else if !sender.lossless.is_empty() {
                     bar.set_message("line A is off");
                     let Self { client, lines, network, consumers, .. } = self;
-                    toggled = Some(toggle(client, lines, network, sender, &consumers[0], off)?);
+                    done.toggle = Some(toggle(client, lines, network, sender, &consumers[0], off)?);
                     bar.set_message("");
                 }
             }
             std::thread::sleep(TICK);
         }
         bar.finish_and_clear();
-        Ok(toggled)
+        Ok(done)
     }
 
     fn check(&mut self) -> Result<()> {
@@ -178,11 +194,12 @@ impl Stage {
         mut self,
         workload: &Workload,
         outcome: &Outcome,
-        toggle: Option<Toggle>,
+        midway: Midway,
         accounts: &[Vec<SessionAccount>],
     ) -> Result<Summary> {
-        let mut summary =
-            Summary { workload: describe(workload), seconds: workload.seconds(), toggle, ..Default::default() };
+        let Midway { toggle, trouble } = midway;
+        let (workload, seconds) = (describe(workload), workload.seconds());
+        let mut summary = Summary { workload, seconds, toggle, trouble, ..Default::default() };
         for (line, sent) in self.lines.iter().zip(&outcome.lines) {
             let name = format!("{} {}", line.channel, line.name);
             summary.lines.push(LineSummary { name, sent: *sent, ..Default::default() });

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,22 @@ pub(super) struct Sender {
     pub(super) progress: Arc<AtomicU64>,
     /// Stops the losses of each line of a day while set.
     pub(super) lossless: Vec<Arc<AtomicBool>>,
+    /// While set, what a line's link does not take is lost instead of ending the demo.
+    pub(super) may_fail: Arc<AtomicBool>,
+    sockets: Arc<[Mutex<UdpSocket>]>,
 }
 
 impl Sender {
     pub(super) fn start(workload: Workload, lines: &[LineAddress], network: &Network) -> Result<Self> {
-        let sockets = lines.iter().map(|line| network.line_socket(line));
-        let pacer = Pacer { sockets: sockets.collect::<Result<_>>()?, start: Instant::now(), latest: Duration::ZERO };
+        let sockets = lines.iter().map(|line| network.line_socket(line).map(Mutex::new));
+        let sockets: Arc<[Mutex<UdpSocket>]> = sockets.collect::<Result<_>>()?;
+        let may_fail = Arc::<AtomicBool>::default();
+        let pacer = Pacer {
+            sockets: Arc::clone(&sockets),
+            may_fail: Arc::clone(&may_fail),
+            start: Instant::now(),
+            latest: Duration::ZERO,
+        };
         let progress = Arc::new(AtomicU64::new(0));
         let mirror = Arc::clone(&progress);
         let mut lossless = Vec::new();
@@ -58,7 +68,13 @@ impl Sender {
             }
             Workload::Capture { capture, speed } => spawn.spawn(move || send_capture(&capture, speed, pacer, &mirror)),
         };
-        Ok(Self { thread: thread.context("thread of the exchange")?, progress, lossless })
+        let thread = thread.context("thread of the exchange")?;
+        Ok(Self { thread, progress, lossless, may_fail, sockets })
+    }
+
+    /// Sends on another socket from now on: the line's link is a new one.
+    pub(super) fn replace_socket(&self, line: usize, socket: UdpSocket) {
+        *self.sockets[line].lock().unwrap_or_else(PoisonError::into_inner) = socket;
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -72,7 +88,8 @@ impl Sender {
 
 /// Sends payloads on time.
 struct Pacer {
-    sockets: Vec<UdpSocket>,
+    sockets: Arc<[Mutex<UdpSocket>]>,
+    may_fail: Arc<AtomicBool>,
     start: Instant,
     latest: Duration,
 }
@@ -94,7 +111,10 @@ impl Pacer {
             // Captures may have minutes of silence; a signal should not wait for their end.
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
-        self.sockets[line].send(payload).context("send of the exchange")?;
+        let sent = self.sockets[line].lock().unwrap_or_else(PoisonError::into_inner).send(payload);
+        if !self.may_fail.load(Relaxed) {
+            sent.context("send of the exchange")?;
+        }
         Ok(true)
     }
 }

@@ -21,8 +21,16 @@ pub(crate) struct Network {
     pub(crate) line_sources: BTreeMap<String, Ipv4Addr>,
     /// The consumer's address by the handler's interface.
     pub(crate) consumer_addresses: BTreeMap<String, Ipv4Addr>,
-    /// Every link: both ends' namespace name and interface, sender first.
-    links: Vec<[(String, String); 2]>,
+    /// Every link, sender first.
+    links: Vec<[LinkEnd; 2]>,
+}
+
+/// One end of a link.
+#[derive(Clone, Debug)]
+struct LinkEnd {
+    namespace: String,
+    interface: String,
+    address: Ipv4Addr,
 }
 
 impl Network {
@@ -67,14 +75,37 @@ impl Network {
         is_line: bool,
     ) -> Result<()> {
         let host = if is_line { &self.exchange } else { &self.consumer };
-        connect([
-            End { namespace: host, name: far, address: far_address },
-            End { namespace: &self.handler, name: near, address: near_address },
-        ])?;
-        let far_end = (host.name().to_owned(), far.to_owned());
-        let near_end = (self.handler.name().to_owned(), near.to_owned());
+        let end = |namespace: &Namespace, interface: &str, address| LinkEnd {
+            namespace: namespace.name().to_owned(),
+            interface: interface.to_owned(),
+            address,
+        };
+        let ends = [end(host, far, far_address), end(&self.handler, near, near_address)];
+        self.make(&ends)?;
+        let [far_end, near_end] = ends;
         self.links.push(if is_line { [far_end, near_end] } else { [near_end, far_end] });
         Ok(())
+    }
+
+    fn make(&self, ends: &[LinkEnd; 2]) -> Result<()> {
+        let [a, b] = ends.each_ref().map(|end| End {
+            namespace: self.host(&end.namespace),
+            name: &end.interface,
+            address: end.address,
+        });
+        connect([a, b])
+    }
+
+    /// Makes a link of the handler's again that was deleted, as it was.
+    pub(crate) fn relink(&self, interface: &str) -> Result<()> {
+        let ours = |end: &LinkEnd| end.interface == interface && end.namespace == self.handler.name();
+        let link = self.links.iter().find(|link| link.iter().any(ours));
+        self.make(link.with_context(|| format!("no link {interface}"))?)
+    }
+
+    fn host(&self, namespace: &str) -> &Namespace {
+        let hosts = [&self.exchange, &self.handler, &self.consumer];
+        hosts.into_iter().find(|host| host.name() == namespace).expect("one of the three")
     }
 
     /// A socket on the exchange that sends to the line's group.
@@ -97,10 +128,8 @@ impl Network {
         let mut drops = BTreeMap::new();
         for (side, direction) in [(0, "tx"), (1, "rx")] {
             for link in &self.links {
-                let (namespace, interface) = &link[side];
-                let host = [&self.exchange, &self.handler, &self.consumer];
-                let host = host.iter().find(|host| host.name() == namespace).expect("one of the three");
-                let json = host.ip(&["-s", "-j", "link", "show", "dev", interface])?;
+                let LinkEnd { namespace, interface, .. } = &link[side];
+                let json = self.host(namespace).ip(&["-s", "-j", "link", "show", "dev", interface])?;
                 let json: Value = serde_json::from_str(&json).context("ip -j link")?;
                 let dropped = json[0]["stats64"][direction]["dropped"].as_u64().unwrap_or(0);
                 if dropped > 0 {

@@ -69,18 +69,28 @@ pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
     Config::parse(&text, "bench.toml", &Host { cores: Vec::new() }).expect("a legal configuration")
 }
 
+/// A memory port with the plan's destination.
+pub fn port(plan: &Plan) -> Port {
+    let mut tx = TxPort::Memory(MemoryTx::with_capacity(PACKETS, PACKETS * 1500));
+    let source = "10.0.0.1:30000".parse().expect("an address");
+    let group = plan.destinations[0].group;
+    let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, group, 8).expect("multicast");
+    assert_eq!(tx.add_destination(header).expect("memory ports refuse nothing"), 0);
+    Port {
+        frames: Frames::heap(1024, 2048),
+        rx: Some(RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))),
+        tx: Some(tx),
+    }
+}
+
 impl BenchWorker {
     pub fn new(plan: &Plan) -> Self {
-        let mut tx = TxPort::Memory(MemoryTx::with_capacity(PACKETS, PACKETS * 1500));
         let destination = &plan.destinations[0];
-        let source = "10.0.0.1:30000".parse().expect("an address");
-        let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, destination.group, 8).expect("multicast");
-        let port_destination = tx.add_destination(header).expect("memory ports refuse nothing");
         let stream = Stream::new(StreamSettings {
             destination: 0,
             channel: 0,
             port: 0,
-            port_destination,
+            port_destination: 0,
             format: destination.format,
             payload_bytes: destination.payload_bytes,
         });
@@ -90,11 +100,7 @@ impl BenchWorker {
         let (event_queue, events) = rtrb::RingBuffer::<Event>::new(4096);
         let shared = WorkerShared::new(plan.lines.len(), 1, 1, 1);
         let worker = Worker::new(WorkerParts {
-            ports: vec![Port {
-                frames: Frames::heap(1024, 2048),
-                rx: Some(RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))),
-                tx: Some(tx),
-            }],
+            ports: vec![port(plan)],
             lines: build::line_roles(plan).into_iter().map(line).collect(),
             channels: vec![(0, Channel::new(settings).expect("legal sizes"))],
             publisher: Publisher::new(vec![stream]),

@@ -45,6 +45,49 @@ fn without_its_rules_in_the_filter_the_check_fails() {
     assert!(!summary.complaints().is_empty(), "it says what and where");
 }
 
+/// Something breaks midway, with traffic running. Nothing that a line carried is lost, the trouble is seen and named, what
+/// was lost comes back without a restart, and the other interfaces do not notice.
+fn trouble(mode: &str, kind: &str, seed: &str) {
+    assert_right(&run(&["--mode", mode, "--trouble", kind, "--loss", "0.02", "--seed", seed]));
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_is_survived() {
+    trouble("native", "link-down", "21");
+    trouble("skb", "link-down", "22");
+    trouble("socket", "link-down", "23");
+}
+
+#[test]
+fn a_link_that_is_deleted_and_made_again_is_taken_into_use() {
+    trouble("native", "link-deleted", "24");
+    trouble("skb", "link-deleted", "25");
+    trouble("socket", "link-deleted", "26");
+}
+
+#[test]
+fn a_program_that_somebody_detached_is_attached_again() {
+    trouble("native", "detached", "27");
+    trouble("skb", "detached", "28");
+}
+
+#[test]
+fn a_program_that_somebody_put_in_our_place_is_named_and_outlived() {
+    trouble("native", "replaced", "29");
+}
+
+#[test]
+fn a_starved_ring_is_told_and_costs_only_what_it_lost() {
+    trouble("native", "starved", "30");
+    trouble("skb", "starved", "31");
+}
+
+#[test]
+fn an_output_that_goes_down_and_up_loses_nothing_that_its_ring_holds() {
+    trouble("native", "output-down", "32");
+    trouble("skb", "output-down", "33");
+}
+
 #[test]
 fn a_real_capture_goes_through_the_real_handler() {
     let Some(folder) = captures("a_real_capture_goes_through_the_real_handler") else { return };

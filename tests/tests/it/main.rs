@@ -6,6 +6,7 @@ mod bench_worker;
 mod benches;
 mod binaries;
 mod demo;
+mod exchange_port;
 mod filter;
 mod golden;
 mod inside;

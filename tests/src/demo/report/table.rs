@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum as _;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Attribute, Cell, Color, Table};
 
@@ -57,6 +58,11 @@ impl Summary {
         if let Some(toggle) = &self.toggle {
             let messages = number(toggle.messages_while_off);
             add("toggle", "line A off", format!("{} ms, {messages} messages came from B alone", toggle.off_ms));
+        }
+        if let Some(trouble) = &self.trouble {
+            let name = trouble.kind.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+            let messages = number(trouble.messages_meanwhile);
+            add("trouble", &name, format!("{} ms until healed, {messages} messages came meanwhile", trouble.outage_ms));
         }
         let output = &self.output;
         add(
