@@ -12,7 +12,7 @@ use feedhandler_testkit::exchange::{Exchange, ExchangeSettings, Transmission};
 
 use crate::bench_worker::{BenchWorker, plan, port};
 
-const PACKETS_PER_EXCHANGE: usize = 100;
+const PACKETS_PER_EXCHANGE: usize = 50;
 
 /// Message numbers of an output packet.
 fn sequences(payload: &[u8]) -> std::ops::Range<u64> {
