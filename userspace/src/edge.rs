@@ -65,13 +65,8 @@ pub enum EdgeError {
         patience_ms: u64,
     },
     /// A mode that was ruled out before anything was tried.
-    #[error("interface `{interface}`: {why}")]
-    RuledOut {
-        /// Its kernel name.
-        interface: String,
-        /// Why it cannot work.
-        why: String,
-    },
+    #[error("{0}")]
+    RuledOut(String),
     /// The mode that the configuration forces cannot be had.
     #[error("interface `{interface}`: mode = \"{}\" cannot be had: {source}; {instead}", mode.label())]
     Forced {

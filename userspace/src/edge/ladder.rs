@@ -67,7 +67,7 @@ fn step(
     cookie: u16,
 ) -> Result<(Option<Steering>, Vec<OpenedPort>), EdgeError> {
     if let Some(why) = ruled_out(plan, index, mode) {
-        return Err(EdgeError::RuledOut { interface: interface.name.clone(), why });
+        return Err(EdgeError::RuledOut(why));
     }
     let receives = plan.lines.iter().any(|line| line.interface == index);
     let mut steering = match mode {
