@@ -14,7 +14,7 @@ use crate::net::umem::{Frames, FramesError};
 use crate::net::xsk::{self, XskError};
 use crate::net::{LineIndex, RxPort, TxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
-use crate::steering::{Steering, SteeringError};
+use crate::steering::{FilterSettings, Steering, SteeringError};
 use crate::worker::shared::{COMMAND_QUEUE, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
@@ -138,7 +138,10 @@ pub fn edges(plan: &Plan, cookie: u16) -> Result<Vec<Edge>, BuildError> {
         let receives = plan.workers.iter().flat_map(|worker| &worker.rx).any(|queue| queue.interface == index);
         let steering = match wanted.mode {
             Mode::Socket => None,
-            mode if receives => Some(Steering::attach(&wanted.name, mode, cookie)?),
+            mode if receives => {
+                let settings = FilterSettings { cookie, unsubscribed: wanted.unsubscribed };
+                Some(Steering::attach(&wanted.name, mode, settings)?)
+            }
             _ => None,
         };
         // A driver without native XDP leaves `auto` with skb; the rest is read back from the sockets.
