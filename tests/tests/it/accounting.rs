@@ -203,6 +203,9 @@ fn check_interface(site: &Site, metrics: &Metrics, interface: usize, is_native: 
     assert_eq!((of("port_kernel_rx_ring_full_total"), of("port_kernel_rx_invalid_total")), (0, 0), "{context}");
 }
 
+/// Packets by reason.
+type Drops<'a> = &'a [(&'a str, u64)];
+
 /// Ports → lines → what became of each packet.
 fn check_lines(metrics: &Metrics) {
     assert!(metrics.is_taken_by_lines(), "{}", metrics.shown());
@@ -212,7 +215,7 @@ fn check_lines(metrics: &Metrics) {
     // How many of the flood's frames found room is not known beforehand: all of them are duplicates.
     let received = metrics.sum("port_frames_total", &[("interface", "fh-in"), ("direction", "rx")]);
     let a_others = 15 + 3 + 9;
-    let expected: [(&str, u64, u64, &[(&str, u64)]); 4] = [
+    let expected: [(&str, u64, u64, Drops<'_>); 4] = [
         (
             "itch/one/A",
             10 + 3 + 1 + 1,

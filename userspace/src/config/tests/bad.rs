@@ -45,6 +45,11 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["test.toml:11: interface[2].unsubscribed = \"block\": must be one of `pass`, `drop`"],
     ),
     (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nunsubscribed = \"drop\"",
+        &["test.toml:11: interface[2].unsubscribed = \"drop\": must be \"pass\": no line comes in on this interface"],
+    ),
+    (
         "mode = \"socket\"",
         "mode = \"socket\"\nunsubscribed = \"drop\"",
         &["test.toml:9: interface[1].unsubscribed = \"drop\": must be \"pass\" with mode `socket`", "no XDP program"],
