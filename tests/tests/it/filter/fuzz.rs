@@ -1,5 +1,5 @@
 //! Mutated frames by the million: whatever the kernel's build of parser and rules decides (BPF_PROG_TEST_RUN), the
-//! user-space build must decide too, under the same rules and both policies.
+//! user-space build must decide too, under the same rules, which change from batch to batch, and both policies.
 //!
 //! Every batch has a seed of its own, which a failure prints. `FEEDHANDLER_FUZZ_SEED=N` begins with that batch;
 //! `FEEDHANDLER_FUZZ_FRAMES=N` sets how many frames run (default two million, some seconds).
@@ -24,20 +24,49 @@ const MOST_BYTES: usize = 3000;
 struct Twin {
     filter: Filter,
     _socket: Socket,
+    /// Which of [`candidates`] are in force.
+    held: Vec<bool>,
     rules: Rules,
     drops: bool,
 }
 
+/// Rules to choose from: those of the table, and more sources and VLANs of the same groups, each with a line of its own.
+fn candidates() -> Vec<(GroupKey, GroupRule)> {
+    let (base, any) = RULES[0];
+    let key = |port, vlan| GroupKey { dst_port: base.dst_port + port, vlan, ..base };
+    let sources = [[0; 4], [10, 1, 2, 3], [10, 1, 2, 9], [10, 1, 2, 4]];
+    let keys = [key(0, 0), key(0, 100), key(0, 5), key(1, 0), key(2, 0), key(3, 0), key(2, 100)];
+    let keys = keys.into_iter().chain([GroupKey { dst_ip: [239, 10, 0, 2], ..base }]);
+    let pairs = keys.flat_map(|key| sources.map(|source_ip| (key, source_ip)));
+    pairs.zip(0..).map(|((key, source_ip), line)| (key, GroupRule { source_ip, line, ..any })).collect()
+}
+
 impl Twin {
     fn new(unsubscribed: Unsubscribed) -> Self {
-        let mut filter = Probe::new(unsubscribed).filter;
+        let settings = FilterSettings { cookie: COOKIE, unsubscribed };
+        let mut filter = Filter::load(settings).expect("loading the XDP program needs root");
         let _socket = occupy_queue_0(&mut filter);
-        Self { filter, _socket, rules: Rules::new(&RULES), drops: unsubscribed == Unsubscribed::Drop }
+        let held = vec![false; candidates().len()];
+        Self { filter, _socket, held, rules: Rules::default(), drops: unsubscribed == Unsubscribed::Drop }
+    }
+
+    /// Goes over to other rules, one by one as an operator would.
+    fn choose_rules(&mut self, rng: &mut ChaCha8Rng) {
+        for (held, (key, rule)) in self.held.iter_mut().zip(candidates()) {
+            match (std::mem::replace(held, rng.random()), *held) {
+                (false, true) => self.filter.insert_rule(key, rule).unwrap(),
+                (true, false) => assert!(self.filter.remove_rule(&key, rule.source_ip).unwrap()),
+                _ => {}
+            }
+        }
+        let held = candidates().into_iter().zip(&self.held).filter(|(_, held)| **held).map(|(rule, _)| rule);
+        self.rules = Rules::new(&held.collect::<Vec<_>>());
     }
 
     /// Runs one batch and returns how often each verdict occurred.
-    fn run(&self, seed: u64, count: u64, originals: &[Vec<u8>]) -> [u64; Verdict::COUNT] {
+    fn run(&mut self, seed: u64, count: u64, originals: &[Vec<u8>]) -> [u64; Verdict::COUNT] {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        self.choose_rules(&mut rng);
         let mut trials = self.filter.trials().unwrap();
         let before = self.filter.verdicts().unwrap();
         let mut expected = [0_u64; Verdict::COUNT];
@@ -82,7 +111,7 @@ fn kernel_and_user_space_agree_on_mutated_frames() {
     let frames = from_environment("FEEDHANDLER_FUZZ_FRAMES").unwrap_or(FRAMES);
     // Other frames in every run, unless one is to be repeated.
     let first = from_environment("FEEDHANDLER_FUZZ_SEED").unwrap_or_else(feedhandler::clock::utc_ns);
-    let twins = [Twin::new(Unsubscribed::Pass), Twin::new(Unsubscribed::Drop)];
+    let mut twins = [Twin::new(Unsubscribed::Pass), Twin::new(Unsubscribed::Drop)];
     let originals: Vec<Vec<u8>> = table().into_iter().map(|case| case.frame).collect();
     let mut by_verdict = [0_u64; Verdict::COUNT];
     let mut ran = 0;
@@ -92,7 +121,7 @@ fn kernel_and_user_space_agree_on_mutated_frames() {
             break;
         }
         // The policy goes by the seed, so that the seed alone repeats a batch.
-        let twin = &twins[usize::from(seed % 2 == 1)];
+        let twin = &mut twins[usize::from(seed % 2 == 1)];
         for (sum, count) in by_verdict.iter_mut().zip(twin.run(seed, BATCH, &originals)) {
             *sum += count;
         }
