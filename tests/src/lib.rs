@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod bytecode;
 pub mod consumer;
 pub mod day;
 pub mod demo;

@@ -110,6 +110,9 @@ impl Source {
 
 struct Replay {
     lines: HashMap<GroupKey, LineIndex>,
+    /// Lines of one group may differ by their source alone. A source that no line names is not refused: a capture may come
+    /// from another place than the feed.
+    lines_by_source: HashMap<(GroupKey, [u8; 4]), LineIndex>,
     roles: Vec<(usize, LineRole)>,
     transports: Vec<TransportKind>,
     lanes: Vec<Lane>,
@@ -130,12 +133,16 @@ impl Replay {
                 .map_err(|source| ReplayError::Channel { name: channel_plan.name.clone(), source })?;
             lanes.push(Lane { channel, tally: Tally::default() });
         }
-        let lines = (0..).zip(&plan.lines).map(|(index, line)| (line.key(), index)).collect();
+        let numbered = || (0..).zip(&plan.lines).map(|(index, line)| (line.key_on_the_wire(), line.source, index));
+        let lines = numbered().map(|(key, _, index)| (key, index)).collect();
+        let with_source = numbered().filter_map(|(key, source, index)| Some(((key, source?.octets()), index)));
+        let lines_by_source = with_source.collect();
         let line_tallies = plan.lines.iter().map(|_| tally::LineTally::default()).collect();
         let roles = build::line_roles(plan);
         let transports = plan.channels.iter().map(|channel| channel.transport).collect();
         Ok(Self {
             lines,
+            lines_by_source,
             roles,
             transports,
             lanes,
@@ -159,7 +166,8 @@ impl Replay {
                 return;
             }
         };
-        let Some(&line) = self.lines.get(&parsed.key) else {
+        let by_source = self.lines_by_source.get(&(parsed.key, parsed.source_ip));
+        let Some(&line) = by_source.or_else(|| self.lines.get(&parsed.key)) else {
             self.not_for_us += 1;
             return;
         };

@@ -8,6 +8,8 @@
 mod filter;
 mod membership;
 mod probe;
+mod rules;
+mod trial;
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -17,9 +19,10 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
 use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
 
-pub use filter::{Filter, TestRun, XDP_PASS, XDP_REDIRECT};
+pub use filter::{Filter, FilterSettings};
 pub use membership::Membership;
 pub use probe::{DriverFeatures, driver_features};
+pub use trial::{TestRun, Trial, Trials, XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 use crate::config::plan::Mode;
 
@@ -149,19 +152,19 @@ pub struct Steering {
 impl Steering {
     /// Loads a new instance of the program and attaches it to `interface`.
     ///
-    /// `Mode::Auto` tries native and then skb; `Mode::ZeroCopy` needs native. `cookie` marks this instance's stamps
-    /// ([`xdp_ebpf::FrameMeta::cookie`]); give every instance another one.
+    /// `Mode::Auto` tries native and then skb; `Mode::ZeroCopy` needs native. A bare cookie will do for `settings`.
     ///
     /// # Errors
     /// Missing capabilities, no such interface, no carrier, another program attached, no native XDP in the driver.
-    pub fn attach(interface: &str, mode: Mode, cookie: u16) -> Result<Self, SteeringError> {
+    pub fn attach(interface: &str, mode: Mode, settings: impl Into<FilterSettings>) -> Result<Self, SteeringError> {
         if mode == Mode::Socket {
             return Err(SteeringError::NotAnXdpMode);
         }
-        let filter = Filter::load(cookie)?;
+        let settings = settings.into();
+        let filter = Filter::load(settings)?;
         wait_until_free(interface, probe::interface_index(interface)?)?;
         let interface = interface.to_owned();
-        let mut steering = Self { link: None, filter, cookie, interface, interface_index: 0, mode };
+        let mut steering = Self { link: None, filter, cookie: settings.cookie, interface, interface_index: 0, mode };
         steering.reattach()?;
         Ok(steering)
     }
@@ -245,7 +248,8 @@ impl Steering {
         self.filter.clear_socket(queue)
     }
 
-    /// Adds or replaces the rule of a group; takes effect with the next frame.
+    /// Adds the rule of a group and source ([`GroupRule::source_ip`]), or replaces it; takes effect with the next frame. A
+    /// group may have rules for several sources, and one for any source beside them: a source's own rule comes first.
     ///
     /// # Errors
     /// [`SteeringError::LineOutOfRange`], [`SteeringError::RulesFull`], or the kernel's.
@@ -253,12 +257,12 @@ impl Steering {
         self.filter.insert_rule(key, rule)
     }
 
-    /// Removes the rule of a group; true if there was one.
+    /// Removes the rule of a group and source (all zero: the one for any source); true if there was one.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn remove_rule(&mut self, key: &GroupKey) -> Result<bool, SteeringError> {
-        self.filter.remove_rule(key)
+    pub fn remove_rule(&mut self, key: &GroupKey, source_ip: [u8; 4]) -> Result<bool, SteeringError> {
+        self.filter.remove_rule(key, source_ip)
     }
 
     /// Frames by verdict since the program was loaded, in the order of [`Verdict::ALL`], over all CPUs.

@@ -7,18 +7,35 @@
 use std::vec;
 use std::vec::Vec;
 
-use crate::headers::{self, Parsed};
-use crate::{GroupKey, GroupRule, Verdict};
+use build::Build;
+
+use crate::decide::{self, RuleLookup};
+use crate::headers::Parsed;
+use crate::{GroupKey, GroupRule, SourceKey, Verdict};
+
+mod build;
 
 const GROUP: [u8; 4] = [239, 10, 0, 1];
 const PORT: u16 = 26400;
 const SOURCE: [u8; 4] = [10, 1, 2, 3];
 
-/// The rules under which the verdicts of [`table`] hold: the group untagged, in VLAN 100, and from one source only.
-pub const RULES: [(GroupKey, GroupRule); 3] = [
-    (GroupKey { dst_ip: GROUP, dst_port: PORT, vlan: 0 }, GroupRule { source_ip: [0; 4], line: 7, flags: 0 }),
-    (GroupKey { dst_ip: GROUP, dst_port: PORT, vlan: 100 }, GroupRule { source_ip: [0; 4], line: 8, flags: 0 }),
-    (GroupKey { dst_ip: GROUP, dst_port: PORT + 1, vlan: 0 }, GroupRule { source_ip: SOURCE, line: 1023, flags: 0 }),
+const SECOND_SOURCE: [u8; 4] = [10, 1, 2, 9];
+
+const fn rule(port: u16, vlan: u16, source_ip: [u8; 4], line: u16) -> (GroupKey, GroupRule) {
+    (GroupKey { dst_ip: GROUP, dst_port: port, vlan }, GroupRule { source_ip, line, flags: 0 })
+}
+
+/// The rules under which the verdicts of [`table`] hold: the group untagged and in VLAN 100, on the next port from one
+/// source only, on the one after it from two sources, each a line of its own, and on the last from any source with one
+/// source apart.
+pub const RULES: [(GroupKey, GroupRule); 7] = [
+    rule(PORT, 0, [0; 4], 7),
+    rule(PORT, 100, [0; 4], 8),
+    rule(PORT + 1, 0, SOURCE, 1023),
+    rule(PORT + 2, 0, SOURCE, 20),
+    rule(PORT + 2, 0, SECOND_SOURCE, 21),
+    rule(PORT + 3, 0, SOURCE, 31),
+    rule(PORT + 3, 0, [0; 4], 30),
 ];
 
 /// One frame and what must become of it.
@@ -30,112 +47,64 @@ pub struct Case {
     pub frame: Vec<u8>,
     /// Verdict under [`RULES`] when the receive queue has a socket.
     pub verdict: Verdict,
+    /// The same where unsubscribed multicast is dropped.
+    pub verdict_dropping: Verdict,
     /// For a redirected frame: line, payload offset and payload length of the stamp.
     pub stamp: Option<(u16, u16, u16)>,
 }
 
-/// The decision of the XDP program, in user space: parse, rule, source. A socket is assumed.
+/// [`RULES`], looked up in the plainest way.
+#[derive(Clone, Copy, Debug)]
+struct Naive;
+
+impl RuleLookup for Naive {
+    fn group(&self, key: GroupKey) -> Option<GroupRule> {
+        let of_group = || RULES.into_iter().filter(|(other, _)| *other == key).map(|(_, rule)| rule);
+        let first = of_group().min_by_key(|rule| rule.source_ip)?;
+        let flags = if of_group().count() > 1 { GroupRule::MORE_SOURCES } else { 0 };
+        Some(GroupRule { flags, ..first })
+    }
+
+    fn source(&self, key: SourceKey) -> Option<GroupRule> {
+        let is_it = |(group, rule): &(GroupKey, GroupRule)| *group == key.group && rule.source_ip == key.source_ip;
+        RULES.into_iter().find(is_it).map(|(_, rule)| rule)
+    }
+}
+
+/// The decision of the XDP program under [`RULES`], in user space. A socket is assumed.
 ///
 /// # Errors
-/// The verdict, when the frame passes.
-pub fn decide(frame: &[u8]) -> Result<(Parsed, GroupRule), Verdict> {
-    let parsed = headers::parse(frame)?;
-    let (_, rule) = RULES.into_iter().find(|(key, _)| *key == parsed.key).ok_or(Verdict::PassNoRule)?;
-    if rule.accepts(parsed.source_ip) { Ok((parsed, rule)) } else { Err(Verdict::PassWrongSource) }
-}
-
-/// Builds frames: a good one, but for what a test changes.
-#[derive(Clone, Debug)]
-struct Build {
-    /// Tags, outermost first: TPID and TCI.
-    tags: Vec<(u16, u16)>,
-    ether_type: u16,
-    version_and_ihl: u8,
-    /// IPv4 options, a multiple of four bytes.
-    options: Vec<u8>,
-    /// Overrides the right one.
-    total_len: Option<u16>,
-    fragment: u16,
-    protocol: u8,
-    source: [u8; 4],
-    group: [u8; 4],
-    port: u16,
-    /// Overrides the right one.
-    udp_len: Option<u16>,
-    payload: Vec<u8>,
-    /// Bytes after the UDP datagram, inside the IP packet.
-    slack: usize,
-    /// Bytes after the IP packet.
-    padding: usize,
-}
-
-impl Default for Build {
-    fn default() -> Self {
-        Self {
-            tags: vec![],
-            ether_type: 0x0800,
-            version_and_ihl: 0x45,
-            options: vec![],
-            total_len: None,
-            fragment: 0x4000,
-            protocol: 17,
-            source: SOURCE,
-            group: GROUP,
-            port: PORT,
-            udp_len: None,
-            payload: (0..40).collect(),
-            slack: 0,
-            padding: 0,
-        }
-    }
-}
-
-impl Build {
-    fn bytes(&self) -> Vec<u8> {
-        let header_len = 20 + self.options.len();
-        let udp_len = 8 + self.payload.len();
-        let total_len = self.total_len.unwrap_or((header_len + udp_len + self.slack) as u16);
-        let udp_len = self.udp_len.unwrap_or(udp_len as u16);
-
-        let mut frame = vec![0x01, 0x00, 0x5e, self.group[1] & 0x7f, self.group[2], self.group[3]];
-        frame.extend([2, 0, 0, 0, 0, 1]);
-        for (tpid, tci) in &self.tags {
-            frame.extend(tpid.to_be_bytes());
-            frame.extend(tci.to_be_bytes());
-        }
-        frame.extend(self.ether_type.to_be_bytes());
-        frame.extend([self.version_and_ihl, 0]);
-        frame.extend(total_len.to_be_bytes());
-        frame.extend([0x12, 0x34]);
-        frame.extend(self.fragment.to_be_bytes());
-        frame.extend([16, self.protocol, 0, 0]);
-        frame.extend(self.source);
-        frame.extend(self.group);
-        frame.extend(&self.options);
-        frame.extend(30000_u16.to_be_bytes());
-        frame.extend(self.port.to_be_bytes());
-        frame.extend(udp_len.to_be_bytes());
-        frame.extend([0, 0]);
-        frame.extend(&self.payload);
-        frame.resize(frame.len() + self.slack + self.padding, 0xee);
-        frame
-    }
+/// The verdict, when the frame passes or is dropped.
+pub fn decide(frame: &[u8], drop_unsubscribed: bool) -> Result<(Parsed, GroupRule), Verdict> {
+    decide::decide(frame, &Naive, drop_unsubscribed)
 }
 
 fn redirected(name: &'static str, build: &Build, line: u16, payload_offset: u16) -> Case {
     let stamp = Some((line, payload_offset, build.payload.len() as u16));
-    Case { name, frame: build.bytes(), verdict: Verdict::Redirected, stamp }
+    let verdict = Verdict::Redirected;
+    Case { name, frame: build.bytes(), verdict, verdict_dropping: verdict, stamp }
 }
 
 fn passes(name: &'static str, frame: Vec<u8>, verdict: Verdict) -> Case {
-    Case { name, frame, verdict, stamp: None }
+    Case { name, frame, verdict, verdict_dropping: verdict, stamp: None }
+}
+
+/// Multicast without a rule: dropped where that is wanted.
+fn unsubscribed(name: &'static str, build: &Build) -> Case {
+    Case { verdict_dropping: Verdict::DropNoRule, ..passes(name, build.bytes(), Verdict::PassNoRule) }
+}
+
+fn wrong_source(name: &'static str, build: &Build) -> Case {
+    Case { verdict_dropping: Verdict::DropWrongSource, ..passes(name, build.bytes(), Verdict::PassWrongSource) }
 }
 
 /// All cases. Frames below 14 bytes are among them: the kernel's test run does not take those.
 #[must_use]
 pub fn table() -> Vec<Case> {
     let mut cases = accepted();
+    cases.extend(by_source());
     cases.extend(not_ours());
+    cases.extend(without_rule());
     cases.extend(fragments());
     cases.extend(truncated());
     cases.extend(lying());
@@ -153,6 +122,19 @@ fn accepted() -> Vec<Case> {
         redirected("priority tag (VLAN 0)", &Build { tags: vec![(0x8100, 0xa000)], ..good.clone() }, 7, 46),
         redirected("service tag only", &Build { tags: vec![(0x88a8, 100)], ..good.clone() }, 8, 46),
         redirected("QinQ, outer 100", &Build { tags: vec![(0x88a8, 100), (0x8100, 5)], ..good.clone() }, 8, 50),
+        redirected(
+            "QinQ, 100 within a priority tag",
+            &Build { tags: vec![(0x88a8, 0x6000), (0x8100, 100)], ..good.clone() },
+            8,
+            50,
+        ),
+        redirected(
+            "QinQ, a priority tag within 100",
+            &Build { tags: vec![(0x88a8, 100), (0x8100, 0x6000)], ..good.clone() },
+            8,
+            50,
+        ),
+        redirected("two priority tags", &Build { tags: vec![(0x8100, 0xe000), (0x8100, 0)], ..good.clone() }, 7, 50),
         redirected(
             "IP options, 4 bytes",
             &Build { version_and_ihl: 0x46, options: vec![0x94, 4, 0, 0], ..good.clone() },
@@ -212,24 +194,39 @@ fn not_ours() -> Vec<Case> {
             Build { group: [223, 255, 255, 255], ..good.clone() }.bytes(),
             Verdict::PassNotMulticast,
         ),
-        passes(
-            "just above multicast",
-            Build { group: [240, 0, 0, 0], ..good.clone() }.bytes(),
-            Verdict::PassNotMulticast,
-        ),
-        passes("other group", Build { group: [239, 10, 0, 2], ..good.clone() }.bytes(), Verdict::PassNoRule),
-        passes("other port", Build { port: 26402, ..good.clone() }.bytes(), Verdict::PassNoRule),
-        passes("other VLAN", Build { tags: vec![(0x8100, 101)], ..good.clone() }.bytes(), Verdict::PassNoRule),
-        passes(
-            "QinQ with our id inside",
-            Build { tags: vec![(0x88a8, 5), (0x8100, 100)], ..good.clone() }.bytes(),
-            Verdict::PassNoRule,
-        ),
-        passes(
-            "other source",
-            Build { port: PORT + 1, source: [10, 1, 2, 4], ..good }.bytes(),
-            Verdict::PassWrongSource,
-        ),
+        passes("just above multicast", Build { group: [240, 0, 0, 0], ..good }.bytes(), Verdict::PassNotMulticast),
+    ]
+}
+
+/// The group with rules for several sources, and the one with a rule for any source beside one for a single source.
+fn by_source() -> Vec<Case> {
+    let of = |port, source| Build { port, source, ..Build::default() };
+    vec![
+        redirected("the first of two sources", &of(PORT + 2, SOURCE), 20, 42),
+        redirected("the second of two sources", &of(PORT + 2, SECOND_SOURCE), 21, 42),
+        wrong_source("neither of two sources", &of(PORT + 2, [10, 1, 2, 10])),
+        redirected("a source apart", &of(PORT + 3, SOURCE), 31, 42),
+        redirected("any source beside one apart", &of(PORT + 3, SECOND_SOURCE), 30, 42),
+        wrong_source("other source", &of(PORT + 1, [10, 1, 2, 4])),
+    ]
+}
+
+/// Whole datagrams to groups that no rule has. What is for the link itself is never dropped.
+fn without_rule() -> Vec<Case> {
+    let good = Build::default();
+    let tagged = |tags| Build { tags, ..Build::default() };
+    let link_local = |group, port| Build { group, port, ..Build::default() }.bytes();
+    vec![
+        unsubscribed("other group", &Build { group: [239, 10, 0, 2], ..good.clone() }),
+        unsubscribed("other port", &Build { port: PORT + 9, ..good.clone() }),
+        unsubscribed("other VLAN", &tagged(vec![(0x8100, 101)])),
+        unsubscribed("the reserved VLAN id", &tagged(vec![(0x8100, 4095)])),
+        unsubscribed("the reserved VLAN id around ours", &tagged(vec![(0x88a8, 4095), (0x8100, 100)])),
+        unsubscribed("QinQ with our id inside", &tagged(vec![(0x88a8, 5), (0x8100, 100)])),
+        unsubscribed("the first group behind those of the link", &Build { group: [224, 0, 1, 0], ..good }),
+        passes("mDNS", link_local([224, 0, 0, 251], 5353), Verdict::PassNoRule),
+        passes("PTP peer delay", link_local([224, 0, 0, 107], 319), Verdict::PassNoRule),
+        passes("the last group of the link", link_local([224, 0, 0, 255], PORT), Verdict::PassNoRule),
     ]
 }
 
@@ -324,11 +321,13 @@ mod tests {
     #[test]
     fn every_frame_gets_its_verdict() {
         for case in table() {
-            let decided = decide(&case.frame);
-            let verdict = decided.map_or_else(|verdict| verdict, |_| Verdict::Redirected);
-            assert_eq!(verdict, case.verdict, "{}", case.name);
-            let stamp = decided.ok().map(|(parsed, rule)| (rule.line, parsed.payload_offset, parsed.payload_len));
-            assert_eq!(stamp, case.stamp, "{}", case.name);
+            for (dropping, wanted) in [(false, case.verdict), (true, case.verdict_dropping)] {
+                let decided = decide(&case.frame, dropping);
+                let verdict = decided.map_or_else(|verdict| verdict, |_| Verdict::Redirected);
+                assert_eq!(verdict, wanted, "{}, dropping: {dropping}", case.name);
+                let stamp = decided.ok().map(|(parsed, rule)| (rule.line, parsed.payload_offset, parsed.payload_len));
+                assert_eq!(stamp, case.stamp, "{}", case.name);
+            }
         }
     }
 
@@ -336,7 +335,18 @@ mod tests {
     fn the_table_reaches_every_verdict_of_the_parser() {
         let table = table();
         for verdict in Verdict::ALL.into_iter().filter(|verdict| *verdict != Verdict::PassNoSocket) {
-            assert!(table.iter().any(|case| case.verdict == verdict), "no frame for {}", verdict.label());
+            let reaches = |case: &Case| case.verdict == verdict || case.verdict_dropping == verdict;
+            assert!(table.iter().any(reaches), "no frame for {}", verdict.label());
+        }
+    }
+
+    /// Control traffic, fragments and broken frames are the kernel's whatever the policy.
+    #[test]
+    fn only_whole_multicast_datagrams_without_a_rule_can_be_dropped() {
+        for case in table() {
+            let may_drop = matches!(case.verdict, Verdict::PassNoRule | Verdict::PassWrongSource);
+            assert!(may_drop || case.verdict_dropping == case.verdict, "{}", case.name);
+            assert!(!case.verdict.is_drop(), "{}", case.name);
         }
     }
 
@@ -344,7 +354,7 @@ mod tests {
     fn no_cut_of_any_frame_reads_past_its_end() {
         for case in table() {
             for len in 0..case.frame.len() {
-                if let Ok((parsed, _)) = decide(&case.frame[..len]) {
+                if let Ok((parsed, _)) = decide(&case.frame[..len], true) {
                     let end = usize::from(parsed.payload_offset) + usize::from(parsed.payload_len);
                     assert!(end <= len, "{} cut to {len}", case.name);
                 }

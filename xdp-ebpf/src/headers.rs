@@ -5,7 +5,12 @@
 //! the wire, and a sender on the same host may leave them to be filled in later.
 //!
 //! VLAN tags are seen only if they are in the frame: a NIC that strips them (`ethtool -K DEV rxvlan off` stops it), or a
-//! veth peer that keeps them beside the frame (`txvlan off` on the peer), makes a tagged frame look untagged.
+//! veth peer that keeps them beside the frame (`txvlan off` on the peer stops it), makes a tagged frame look untagged.
+//! `vlan_stripped` in the configuration says that it is so.
+//!
+//! Of two tags the outermost with an id counts: a tag with id 0 carries a priority and no VLAN (IEEE 802.1Q 9.6), so the
+//! one behind it says which VLAN it is. What is inside an outer id is the carrier's customer's own matter and is not
+//! looked at. Id 4095 is reserved; no rule has it, so such a frame matches none.
 //!
 //! Lengths: the UDP length says where the payload ends. The frame may be longer (Ethernet pads to 60 bytes) and so may
 //! the IP packet, but neither may be shorter.
@@ -90,7 +95,7 @@ pub fn parse<F: FrameBytes + ?Sized>(frame: &F) -> Result<Parsed, Verdict> {
     })
 }
 
-/// VLAN id and offset of the IPv4 header.
+/// VLAN id (of the outermost tag that has one) and offset of the IPv4 header.
 #[inline(always)]
 fn ethernet<F: FrameBytes + ?Sized>(frame: &F) -> Result<(u16, usize), Verdict> {
     let mut ether_type = u16::from_be_bytes(frame.read::<2>(ETHERNET_BYTES - 2).ok_or(Verdict::PassTruncated)?);
@@ -103,6 +108,9 @@ fn ethernet<F: FrameBytes + ?Sized>(frame: &F) -> Result<(u16, usize), Verdict> 
         offset += TAG_BYTES;
         if is_tag(ether_type) {
             let inner = frame.read::<TAG_BYTES>(offset).ok_or(Verdict::PassTruncated)?;
+            if vlan == 0 {
+                vlan = u16::from_be_bytes([inner[0], inner[1]]) & VLAN_ID_MASK;
+            }
             ether_type = u16::from_be_bytes([inner[2], inner[3]]);
             offset += TAG_BYTES;
         }

@@ -11,6 +11,7 @@
 #[cfg(any(test, feature = "frames"))]
 extern crate std;
 
+pub mod decide;
 #[cfg(any(test, feature = "frames"))]
 pub mod frames;
 pub mod headers;
@@ -24,7 +25,7 @@ pub const MAX_LINES: u32 = 1024;
 /// Most receive queues of one interface that can have an AF_XDP socket: the length of the XSKMAP.
 pub const MAX_QUEUES: u32 = 128;
 
-/// Most group rules of one loaded program.
+/// Most group rules of one loaded program; and most rules for further sources of a group.
 pub const MAX_RULES: u32 = 1024;
 
 /// Key of a group rule: where a datagram is addressed to.
@@ -35,7 +36,8 @@ pub struct GroupKey {
     pub dst_ip: [u8; 4],
     /// UDP destination port, host byte order.
     pub dst_port: u16,
-    /// VLAN id of the outermost tag, host byte order; 0 for an untagged (or priority-tagged) frame.
+    /// VLAN id of the outermost tag that has one, host byte order; 0 for an untagged (or priority-tagged) frame, and
+    /// where the NIC took the tag away before XDP.
     pub vlan: u16,
 }
 
@@ -50,6 +52,26 @@ impl GroupKey {
     }
 }
 
+/// Key of a rule for one more source of a group.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceKey {
+    /// Where the datagram is addressed to.
+    pub group: GroupKey,
+    /// IPv4 source address, octets in wire order.
+    pub source_ip: [u8; 4],
+}
+
+impl SourceKey {
+    /// The key as it lies in the map, host byte order.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 12] {
+        let [a, b, c, d, e, f, g, h] = self.group.to_bytes();
+        let [source_0, source_1, source_2, source_3] = self.source_ip;
+        [a, b, c, d, e, f, g, h, source_0, source_1, source_2, source_3]
+    }
+}
+
 /// What to do with a datagram that matches a [`GroupKey`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,17 +80,27 @@ pub struct GroupRule {
     pub source_ip: [u8; 4],
     /// Line number, stamped into [`FrameMeta::line`]; below [`MAX_LINES`].
     pub line: u16,
-    /// Reserved, zero.
+    /// [`Self::MORE_SOURCES`], or 0. Whoever fills the maps sets it.
     pub flags: u16,
 }
 
 impl GroupRule {
+    /// Other sources of the group have rules of their own, under a [`SourceKey`]. Such a rule comes before one for any
+    /// source.
+    pub const MORE_SOURCES: u16 = 1;
+
+    /// Whether the rule names this very source.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_for(&self, source_ip: [u8; 4]) -> bool {
+        u32::from_ne_bytes(self.source_ip) == u32::from_ne_bytes(source_ip)
+    }
+
     /// Whether the rule takes datagrams from this source.
     #[inline(always)]
     #[must_use]
     pub const fn accepts(&self, source_ip: [u8; 4]) -> bool {
-        let wanted = u32::from_ne_bytes(self.source_ip);
-        wanted == 0 || wanted == u32::from_ne_bytes(source_ip)
+        u32::from_ne_bytes(self.source_ip) == 0 || self.is_for(source_ip)
     }
 
     /// The rule as it lies in the map, host byte order.
@@ -132,6 +164,7 @@ pub struct LineStats {
 
 const _: () = {
     assert!(size_of::<GroupKey>() == 8);
+    assert!(size_of::<SourceKey>() == 12);
     assert!(size_of::<GroupRule>() == 8);
     assert!(size_of::<FrameMeta>() == 16);
     assert!(size_of::<LineStats>() == 24);

@@ -1,7 +1,8 @@
 //! `feed_filter`: the XDP program. Parse → rule → source → socket → stamp → redirect; everything else passes on.
 //!
-//! One instance is loaded per interface, so each has its own maps. No frame is ever dropped here: what is not ours, or
-//! what no socket waits for, goes to the kernel's network stack as if the program were absent.
+//! One instance is loaded per interface, so each has its own maps. What is not ours, or what no socket waits for, goes to
+//! the kernel's network stack as if the program were absent. Only where the interface is said to carry nothing but feeds
+//! is multicast dropped that no rule takes ([`decide`] says just what): the stack would spend far more on throwing it away.
 //!
 //! Build with the BPF toolchain only (userspace/build.rs does).
 #![no_std]
@@ -14,16 +15,26 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_meta;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
-use xdp_ebpf::headers::{self, FrameBytes, Parsed};
-use xdp_ebpf::{FrameMeta, GroupKey, GroupRule, LineStats, MAX_LINES, MAX_QUEUES, MAX_RULES, Verdict};
+use xdp_ebpf::decide::{RuleLookup, decide};
+use xdp_ebpf::headers::{FrameBytes, Parsed};
+use xdp_ebpf::{FrameMeta, GroupKey, GroupRule, LineStats, MAX_LINES, MAX_QUEUES, MAX_RULES, SourceKey, Verdict};
 
 /// Marks this instance's stamps; set by the loader before the program is verified.
 #[unsafe(no_mangle)]
 static COOKIE: Global<u16> = Global::new(0);
 
-/// Subscribed groups.
+/// Whether multicast that no rule takes is dropped (1) or passes (0); set by the loader, so the verifier sees a constant
+/// and throws the other branch away.
+#[unsafe(no_mangle)]
+static DROP_UNSUBSCRIBED: Global<u8> = Global::new(0);
+
+/// Subscribed groups: the first rule of each.
 #[map]
 static RULES: HashMap<GroupKey, GroupRule> = HashMap::with_max_entries(MAX_RULES, 0);
+
+/// Further sources of groups that have several.
+#[map]
+static SOURCE_RULES: HashMap<SourceKey, GroupRule> = HashMap::with_max_entries(MAX_RULES, 0);
 
 /// AF_XDP sockets by receive queue: the kernel refuses a socket that is bound to another queue.
 #[map]
@@ -46,6 +57,7 @@ static LICENSE: [u8; 11] = *b"Apache-2.0\0";
 pub fn feed_filter(ctx: XdpContext) -> u32 {
     let (verdict, action) = match redirect(&ctx) {
         Ok(action) => (Verdict::Redirected, action),
+        Err(verdict) if verdict.is_drop() => (verdict, xdp_action::XDP_DROP),
         Err(verdict) => (verdict, xdp_action::XDP_PASS),
     };
     if let Some(count) = VERDICTS.get_ptr_mut(verdict as u32) {
@@ -56,17 +68,11 @@ pub fn feed_filter(ctx: XdpContext) -> u32 {
     action
 }
 
-/// Chooses the socket and stamps the frame. The action to return, or why the frame passes.
+/// Chooses the socket and stamps the frame. The action to return, or why the frame passes or is dropped.
 #[inline(always)]
 fn redirect(ctx: &XdpContext) -> Result<u32, Verdict> {
     let packet = Packet { start: ctx.data(), end: ctx.data_end() };
-    let parsed = headers::parse(&packet)?;
-    let Some(rule) = RULES.get_ptr(parsed.key) else { return Err(Verdict::PassNoRule) };
-    // SAFETY: the map returned a pointer to a live value; values are 8 bytes and replaced whole, never edited in place.
-    let rule = unsafe { *rule };
-    if !rule.accepts(parsed.source_ip) {
-        return Err(Verdict::PassWrongSource);
-    }
+    let (parsed, rule) = decide(&packet, &Maps, DROP_UNSUBSCRIBED.load() != 0)?;
     // Choosing the target first costs one lookup where "is there a socket?" and then "redirect" would cost two, and
     // keeps a frame that passes free of our stamp. The helper only notes the target: the frame may still be stamped.
     let action = XSKS
@@ -76,6 +82,23 @@ fn redirect(ctx: &XdpContext) -> Result<u32, Verdict> {
     count_line(rule.line, packet.len(), received_ns);
     stamp(ctx, &parsed, rule.line, received_ns);
     Ok(action)
+}
+
+/// The rules as the loader keeps them.
+struct Maps;
+
+impl RuleLookup for Maps {
+    #[inline(always)]
+    fn group(&self, key: GroupKey) -> Option<GroupRule> {
+        // SAFETY: the map returned a pointer to a live value; values are 8 bytes and replaced whole, never edited in place.
+        RULES.get_ptr(key).map(|rule| unsafe { *rule })
+    }
+
+    #[inline(always)]
+    fn source(&self, key: SourceKey) -> Option<GroupRule> {
+        // SAFETY: as above.
+        SOURCE_RULES.get_ptr(key).map(|rule| unsafe { *rule })
+    }
 }
 
 /// CLOCK_MONOTONIC now, nanoseconds.

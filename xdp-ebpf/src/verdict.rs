@@ -1,8 +1,8 @@
 //! What the XDP program decided about a frame.
 #![forbid(unsafe_code)]
 
-/// The one decision about each frame. Only [`Verdict::Redirected`] takes a frame away from the kernel's network stack;
-/// the others all leave it there, untouched.
+/// The one decision about each frame. [`Verdict::Redirected`] takes a frame away from the kernel's network stack, and so
+/// do the two drops, which only an interface with `unsubscribed = "drop"` has; the others all leave it there, untouched.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -24,7 +24,7 @@ pub enum Verdict {
     PassFirstFragment = 7,
     /// Later fragment of a UDP datagram to a multicast group: it has no UDP header.
     PassLaterFragment = 8,
-    /// No rule for this group, port and VLAN.
+    /// No rule for this group, port and VLAN. Where such frames are dropped: to a group of 224.0.0.0/24.
     PassNoRule = 9,
     /// There is a rule, but for another source address.
     PassWrongSource = 10,
@@ -36,11 +36,15 @@ pub enum Verdict {
     PassBadIpHeader = 13,
     /// UDP length below 8, or beyond the end of the IP packet.
     PassBadUdpLength = 14,
+    /// As [`Verdict::PassNoRule`], and dropped: the interface carries nothing but feeds.
+    DropNoRule = 15,
+    /// As [`Verdict::PassWrongSource`], and dropped.
+    DropWrongSource = 16,
 }
 
 impl Verdict {
     /// Every verdict, in discriminant order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Redirected,
         Self::PassArp,
         Self::PassIpv6,
@@ -56,6 +60,8 @@ impl Verdict {
         Self::PassTruncated,
         Self::PassBadIpHeader,
         Self::PassBadUdpLength,
+        Self::DropNoRule,
+        Self::DropWrongSource,
     ];
 
     /// Number of verdicts: the length of the program's counter array.
@@ -80,7 +86,16 @@ impl Verdict {
             Self::PassTruncated => "pass_truncated",
             Self::PassBadIpHeader => "pass_bad_ip_header",
             Self::PassBadUdpLength => "pass_bad_udp_length",
+            Self::DropNoRule => "drop_no_rule",
+            Self::DropWrongSource => "drop_wrong_source",
         }
+    }
+
+    /// Whether the frame ends here: neither a socket of ours nor the kernel's network stack gets it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        matches!(self, Self::DropNoRule | Self::DropWrongSource)
     }
 }
 
@@ -93,6 +108,8 @@ mod tests {
         for (i, verdict) in Verdict::ALL.into_iter().enumerate() {
             assert_eq!(verdict as usize, i, "{}", verdict.label());
             assert!(Verdict::ALL.iter().filter(|other| other.label() == verdict.label()).count() == 1);
+            assert_eq!(verdict.is_drop(), verdict.label().starts_with("drop_"), "{}", verdict.label());
+            assert_eq!(verdict == Verdict::Redirected, !verdict.label().contains('_'), "{}", verdict.label());
         }
     }
 }

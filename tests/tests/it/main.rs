@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that it links once.
 #![forbid(unsafe_code)]
 
+mod accounting;
 mod allocations;
 mod bench_worker;
 mod benches;

@@ -21,6 +21,7 @@ use veth::{
     receive, receive_one, rule, send, settle, steer,
 };
 
+mod tags;
 mod veth;
 
 fn receives(mode: Mode) {

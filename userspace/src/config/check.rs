@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::file::{Config, Interface, Worker};
-use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, WorkerPlan};
+use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Unsubscribed, WorkerPlan};
 use super::{Host, Problem};
 use values::{Checker, quoted};
 
@@ -35,6 +35,9 @@ const MODES: [(&str, Mode); 5] = [
     (Mode::Skb.label(), Mode::Skb),
     (Mode::Socket.label(), Mode::Socket),
 ];
+
+const UNSUBSCRIBED: [(&str, Unsubscribed); 2] =
+    [(Unsubscribed::Pass.label(), Unsubscribed::Pass), (Unsubscribed::Drop.label(), Unsubscribed::Drop)];
 
 const IDLES: [(&str, Idle); 2] = [("spin", Idle::Spin), ("yield", Idle::Yield)];
 
@@ -144,12 +147,29 @@ fn interfaces(check: &mut Checker, written: &[Interface]) -> Vec<InterfacePlan> 
                 ),
             );
         }
-        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us });
+        let (unsubscribed, vlan_stripped) = filter_keys(check, &at, interface, mode);
+        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us, unsubscribed, vlan_stripped });
     }
     if written.is_empty() {
         check.problem("interface", "", "there is none: add an [[interface]] with the name that `ip link` shows");
     }
     plans
+}
+
+/// What only the XDP program does, or sees.
+fn filter_keys(check: &mut Checker, at: &str, interface: &Interface, mode: Mode) -> (Unsubscribed, bool) {
+    let key = format!("{at}.unsubscribed");
+    let unsubscribed = check.choice(&*key, interface.unsubscribed.as_deref(), &UNSUBSCRIBED, Unsubscribed::Pass);
+    if unsubscribed == Unsubscribed::Drop && mode == Mode::Socket {
+        let reason = "must be \"pass\" with mode `socket`: there is no XDP program to drop anything";
+        check.problem(key, quoted(unsubscribed.label()), reason);
+    }
+    let vlan_stripped = interface.vlan_stripped.unwrap_or(false);
+    if vlan_stripped && mode == Mode::Socket {
+        let reason = "must be false with mode `socket`: the kernel keeps the tags to itself there, stripped or not";
+        check.problem(format!("{at}.vlan_stripped"), vlan_stripped, reason);
+    }
+    (unsubscribed, vlan_stripped)
 }
 
 fn workers(check: &mut Checker, written: &[Worker], host: &Host) -> Vec<WorkerPlan> {

@@ -44,6 +44,8 @@ pub struct Interface {
     pub name: String,
     pub mode: Option<String>,
     pub busy_poll_us: Option<i64>,
+    pub unsubscribed: Option<String>,
+    pub vlan_stripped: Option<bool>,
 }
 
 /// `[[worker]]`: a thread, its core and its frames.

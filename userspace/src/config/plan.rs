@@ -96,6 +96,31 @@ pub struct InterfacePlan {
     pub mode: Mode,
     /// SO_BUSY_POLL of its kernel sockets, microseconds; 0 = off.
     pub busy_poll_us: u32,
+    /// What the filter does with multicast that no line takes.
+    pub unsubscribed: Unsubscribed,
+    /// Whether the NIC takes the VLAN tag away before XDP sees the frame.
+    pub vlan_stripped: bool,
+}
+
+/// What becomes of UDP multicast that no line takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsubscribed {
+    /// The kernel's network stack has it, as without us.
+    #[default]
+    Pass,
+    /// The XDP program drops it: the interface carries nothing but feeds.
+    Drop,
+}
+
+impl Unsubscribed {
+    /// The word used in the configuration and in reports.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+        }
+    }
 }
 
 /// One worker thread.
@@ -221,8 +246,10 @@ pub struct LinePlan {
     pub queue: u32,
     /// Multicast group and UDP port.
     pub group: SocketAddrV4,
-    /// VLAN id; 0 = untagged.
+    /// VLAN id on the wire; 0 = untagged.
     pub vlan: u16,
+    /// VLAN id that the filter sees: that on the wire, or 0 where the NIC strips the tag.
+    pub vlan_seen: u16,
     /// The only accepted source; `None` = any (IGMP any-source join).
     pub source: Option<Ipv4Addr>,
     /// Whether the line is subscribed at start.
@@ -233,6 +260,12 @@ impl LinePlan {
     /// The key under which the line's rule is in the BPF map.
     #[must_use]
     pub fn key(&self) -> GroupKey {
+        GroupKey { vlan: self.vlan_seen, ..self.key_on_the_wire() }
+    }
+
+    /// The same for a frame that still has its tag, as captures do.
+    #[must_use]
+    pub fn key_on_the_wire(&self) -> GroupKey {
         GroupKey { dst_ip: self.group.ip().octets(), dst_port: self.group.port(), vlan: self.vlan }
     }
 

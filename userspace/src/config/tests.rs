@@ -3,7 +3,7 @@
 
 mod bad;
 
-use super::plan::{Endpoint, Mode, Plan, QueuePlan, StartAt};
+use super::plan::{Endpoint, Mode, Plan, QueuePlan, StartAt, Unsubscribed};
 use super::*;
 use bad::BAD;
 
@@ -155,6 +155,58 @@ group = "239.10.0.9:26400"
     assert!(error.contains("worker `w1` (line A of `other/c`)"), "{error}");
     let sockets = both.replacen("name = \"fh-a\"", "name = \"fh-a\"\nmode = \"socket\"", 1);
     assert_eq!(parse(&sockets).unwrap().workers[1].rx.len(), 1);
+}
+
+/// Line B of [`GOOD`] on line A's interface and group, with these keys more for B and for A, and for the interface.
+fn same_group(of_b: &str, of_a: &str, of_interface: &str) -> String {
+    const A: &str = "group = \"239.10.0.1:26400\"\n";
+    const B: &str = "interface = \"fh-b\"\ngroup = \"239.10.0.2:26400\"\n";
+    const UNUSED: &str = "[[interface]]\nname = \"fh-b\"\nmode = \"socket\"\n";
+    GOOD.replacen(A, &format!("{A}{of_a}\n"), 1)
+        .replacen(B, &format!("interface = \"fh-a\"\n{A}{of_b}\n"), 1)
+        .replacen(UNUSED, "", 1)
+        .replacen("name = \"fh-a\"\n", &format!("name = \"fh-a\"\n{of_interface}\n"), 1)
+}
+
+#[test]
+fn one_group_may_be_two_lines_only_if_their_packets_can_be_told_apart() {
+    let (one, two) = ("source = \"10.0.0.1\"", "source = \"10.0.0.2\"");
+    let plan = parse(&same_group(one, two, "")).unwrap();
+    assert_eq!(plan.lines[0].key(), plan.lines[1].key());
+    assert_eq!((plan.lines[0].rule(0).source_ip, plan.lines[1].rule(1).source_ip), ([10, 0, 0, 2], [10, 0, 0, 1]));
+    parse(&same_group("vlan = 7", "", "")).unwrap();
+    for (of_b, of_a, says) in [
+        ("", "", "duplicate group: line A of `itch/equities` takes it already on interface `fh-a`, vlan 0"),
+        (one, one, "duplicate group: line A"),
+        (
+            one,
+            "",
+            "line A of `itch/equities` takes it from any source on interface `fh-a`, vlan 0, and this one from 10.0.0.1",
+        ),
+        (
+            "",
+            two,
+            "takes it from 10.0.0.2 on interface `fh-a`, vlan 0, and this one from any: give each line a `source`",
+        ),
+    ] {
+        let error = parse(&same_group(of_b, of_a, "")).unwrap_err().to_string();
+        assert!(error.contains("line[1].group = \"239.10.0.1:26400\"") && error.contains(says), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn where_the_nic_strips_tags_rules_have_none_and_vlans_alone_tell_nothing_apart() {
+    let stripped = "vlan_stripped = true\nunsubscribed = \"drop\"";
+    let plan = parse(&same_group("vlan = 7\nsource = \"10.0.0.1\"", "source = \"10.0.0.2\"", stripped)).unwrap();
+    assert_eq!((plan.lines[1].vlan, plan.lines[1].key().vlan, plan.lines[1].key_on_the_wire().vlan), (7, 0, 7));
+    assert_eq!((plan.interfaces[0].vlan_stripped, plan.interfaces[0].unsubscribed), (true, Unsubscribed::Drop));
+    assert_eq!((plan.interfaces[1].vlan_stripped, plan.interfaces[1].unsubscribed), (false, Unsubscribed::Pass));
+    let error = parse(&same_group("vlan = 7", "vlan = 8", stripped)).unwrap_err().to_string();
+    for part in ["line A of `itch/equities` takes it in vlan 8", "tells vlan 7 from it", "`ethtool -K fh-a rxvlan off`"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

@@ -106,9 +106,7 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
-            // What was received is in the status; the two calls may differ by a few packets.
-            let status = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
-            (tables::list(&answer.groups, &status), serde_json::to_value(&answer))
+            (tables::list(&answer.groups), serde_json::to_value(&answer))
         }
         Verb::Status => {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();

@@ -270,7 +270,7 @@ impl Desk {
             match turn {
                 Turn::On => steering.insert_rule(plan.key(), plan.rule(index)),
                 // That it is gone already (somebody edited the map) is what is wanted.
-                Turn::Off => steering.remove_rule(&plan.key()).map(|_| ()),
+                Turn::Off => steering.remove_rule(&plan.key(), plan.rule(index).source_ip).map(|_| ()),
             }
             .map_err(|source| self.kernel_error(line, source))?;
         }

@@ -72,6 +72,7 @@ impl Desk {
 
     fn group(&self, line: usize, state: &LineState) -> v1::Group {
         let plan = &self.plan.lines[line];
+        let counts = self.link_of_channel(plan.channel).shared.line(line);
         v1::Group {
             channel: self.plan.channels[plan.channel].name.clone(),
             line: plan.name.clone(),
@@ -82,6 +83,14 @@ impl Desk {
             desired: state.desired,
             in_force: state.in_force,
             error: state.error.clone().unwrap_or_default(),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            last_seen_age_ns: age_ns(counts.last_seen_ns),
+            frames: self.line_stats(line).ok().flatten().map(|stats| v1::GroupFrames {
+                packets: stats.packets,
+                bytes: stats.bytes,
+                last_seen_age_ns: age_ns(stats.last_seen_ns),
+            }),
         }
     }
 
@@ -131,6 +140,7 @@ impl Desk {
         let begun_counter = |(fault, value): (Fault, u64)| v1::Counter { name: fault.label().to_owned(), value };
         let (fault, particulars) = health.now.map_or((None, String::new()), |(fault, text)| (Some(fault), text));
         let refused = self.modes_refused(interface).iter();
+        let has_program = verdicts.is_some() || !error.is_empty();
         v1::InterfaceStatus {
             name: plan.name.clone(),
             mode_wanted: plan.mode.label().to_owned(),
@@ -149,6 +159,7 @@ impl Desk {
             modes_refused: refused
                 .map(|refusal| v1::ModeRefused { mode: refusal.mode.label().to_owned(), why: refusal.why.clone() })
                 .collect(),
+            unsubscribed: if has_program { plan.unsubscribed.label() } else { "" }.to_owned(),
         }
     }
 
@@ -177,18 +188,18 @@ impl Desk {
     fn line_status(&self, line: usize, state: &LineState) -> v1::LineStatus {
         let shared = &self.link_of_channel(self.plan.lines[line].channel).shared;
         let counts = shared.line(line);
-        let seen = counts.last_seen_ns > 0;
+        let group = self.group(line, state);
         v1::LineStatus {
-            group: Some(self.group(line, state)),
             packets: counts.packets,
             bytes: counts.bytes,
             first: counts.first,
             duplicate: counts.duplicate,
             ahead: counts.ahead,
             malformed: counts.malformed,
-            last_seen_age_ns: seen.then(|| monotonic_ns().saturating_sub(counts.last_seen_ns)),
-            redirected_packets: self.line_stats(line).ok().flatten().map(|stats| stats.packets),
+            last_seen_age_ns: age_ns(counts.last_seen_ns),
+            redirected_packets: group.frames.map(|frames| frames.packets),
             drops: drop_status(shared.drops(line)),
+            group: Some(group),
         }
     }
 
@@ -228,6 +239,11 @@ impl Desk {
         };
         Stage::ALL.into_iter().map(status).collect()
     }
+}
+
+/// Age of what happened at a CLOCK_MONOTONIC time; 0 = never.
+fn age_ns(seen_ns: u64) -> Option<u64> {
+    (seen_ns > 0).then(|| monotonic_ns().saturating_sub(seen_ns))
 }
 
 fn counters(fields: &[(&str, &str)], values: &[u64]) -> Vec<v1::Counter> {

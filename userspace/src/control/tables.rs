@@ -27,9 +27,9 @@ pub fn groups(groups: &[v1::Group]) -> String {
     format!("{table}\n")
 }
 
-/// The configured groups with what was received on each, as `status` has it.
+/// The configured groups with what was received on each.
 #[must_use]
-pub fn list(groups: &[v1::Group], status: &v1::GetStatusResponse) -> String {
+pub fn list(groups: &[v1::Group]) -> String {
     let mut table = table(&[
         "channel",
         "line",
@@ -40,17 +40,19 @@ pub fn list(groups: &[v1::Group], status: &v1::GetStatusResponse) -> String {
         "desired",
         "in force",
         "packets",
+        "bytes",
+        "by XDP",
         "last seen",
         "error",
     ]);
-    numbers(&mut table, 8..10);
-    let same = |line: &&v1::LineStatus, group: &v1::Group| {
-        line.group.as_ref().is_some_and(|of_line| (&of_line.channel, &of_line.line) == (&group.channel, &group.line))
-    };
+    numbers(&mut table, 8..12);
     for group in groups {
-        let line = status.channels.iter().flat_map(|channel| &channel.lines).find(|line| same(line, group));
-        let received =
-            line.map_or(["-".to_owned(), "-".to_owned()], |line| [line.packets.to_string(), last_seen(line)]);
+        let received = [
+            group.packets.to_string(),
+            group.bytes.to_string(),
+            group.frames.map_or_else(|| "-".to_owned(), |frames| frames.packets.to_string()),
+            last_seen(group.last_seen_age_ns),
+        ];
         let [before @ .., error] = group_cells(group);
         table.add_row(before.into_iter().chain(received).chain([error]));
     }
@@ -72,8 +74,8 @@ fn group_cells(group: &v1::Group) -> [String; 9] {
     ]
 }
 
-fn last_seen(line: &v1::LineStatus) -> String {
-    line.last_seen_age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns)))
+fn last_seen(age_ns: Option<u64>) -> String {
+    age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns)))
 }
 
 /// The whole status.
@@ -170,7 +172,7 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
             line.ahead.to_string(),
             line.malformed.to_string(),
             line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
-            last_seen(line),
+            last_seen(line.last_seen_age_ns),
         ]);
     }
     table

@@ -7,7 +7,7 @@ use super::{Edge, EdgeError, OpenedPort, port};
 use crate::config::plan::{Mode, Plan};
 use crate::net::interface::Interface;
 use crate::net::xsk::XskError;
-use crate::steering::{DriverFeatures, Steering, SteeringError, driver_features};
+use crate::steering::{DriverFeatures, FilterSettings, Steering, SteeringError, driver_features};
 
 /// Best first.
 const LADDER: [Mode; 4] = [Mode::ZeroCopy, Mode::Native, Mode::Skb, Mode::Socket];
@@ -72,7 +72,10 @@ fn step(
     let receives = plan.lines.iter().any(|line| line.interface == index);
     let mut steering = match mode {
         Mode::Socket => None,
-        _ if receives => Some(Steering::attach(&interface.name, mode, cookie)?),
+        _ if receives => {
+            let settings = FilterSettings { cookie, unsubscribed: plan.interfaces[index].unsubscribed };
+            Some(Steering::attach(&interface.name, mode, settings)?)
+        }
         _ => None,
     };
     let ports = port::open_all(plan, index, interface, mode, steering.as_mut())?;

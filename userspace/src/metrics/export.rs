@@ -3,9 +3,10 @@
 //! Nothing is kept here: at each scrape the workers' published counters and the XDP programs' maps are read.
 //!
 //! Sums from the wire to the output: `xdp_verdicts_total` counts every frame once; those `redirected` reach a port
-//! (`port_frames_total`) unless the kernel dropped them (`port_kernel_rx_dropped_total`); a datagram then reaches its
-//! line (`line_packets_total`) or is in `drops_total` by reason. `duplicate` there and `line_duplicate_total` are the
-//! same packets: never add them.
+//! (`port_frames_total`) unless the kernel dropped them (`port_kernel_rx_dropped_total`, `port_kernel_rx_ring_full_total`);
+//! a datagram then reaches its line (`line_packets_total`) or is in `drops_total` by reason. Of a line's packets each was
+//! the first, a heartbeat, or is in `drops_total`, but for those that are held behind a gap or wait for a second witness.
+//! `duplicate` there and `line_duplicate_total` are the same packets: never add them. The test `accounting` adds it all up.
 #![forbid(unsafe_code)]
 
 mod interfaces;
@@ -144,9 +145,7 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
 
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
-            let offset_ns = utc_offset_ns();
-            let seen = |ns: u64| if ns == 0 { 0 } else { ns.wrapping_add(offset_ns) };
-            let samples = all().map(|i| (line_labels(desk, i), seen(counts[i].last_seen_ns)));
+            let samples = all().map(|i| (line_labels(desk, i), since_1970(counts[i].last_seen_ns)));
             let help = "When the newest packet of the line came, since 1970 UTC; 0 = never";
             out.seconds("line_last_seen_timestamp", help, samples)?;
             continue;
@@ -154,12 +153,26 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
         let samples = all().map(|i| (line_labels(desk, i), counts[i].values()[field]));
         out.counter(&format!("line_{name}"), help, samples)?;
     }
+    xdp_lines(desk, out)
+}
+
+/// The XDP program's own counters by line.
+fn xdp_lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
+    let all = || 0..desk.plan().lines.len();
     let redirected: Vec<_> =
         all().filter_map(|i| Some((line_labels(desk, i), desk.line_stats(i).ok().flatten()?))).collect();
     let packets = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.packets));
     out.counter("xdp_line_packets", "Frames that the XDP program redirected for the line", packets)?;
     let bytes = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.bytes));
-    out.counter("xdp_line_bytes", "Bytes of those frames, headers included", bytes)
+    out.counter("xdp_line_bytes", "Bytes of those frames, headers included", bytes)?;
+    let last_seen = redirected.iter().map(|(labels, stats)| (labels.clone(), since_1970(stats.last_seen_ns)));
+    let help = "When the XDP program saw the newest of those frames, since 1970 UTC; 0 = never";
+    out.seconds("xdp_line_last_seen_timestamp", help, last_seen)
+}
+
+/// UTC of a CLOCK_MONOTONIC time, nanoseconds; 0 (never) stays 0.
+fn since_1970(monotonic_ns: u64) -> u64 {
+    if monotonic_ns == 0 { 0 } else { monotonic_ns.wrapping_add(utc_offset_ns()) }
 }
 
 fn channels(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {

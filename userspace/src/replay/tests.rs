@@ -114,6 +114,27 @@ fn every_frame_is_accounted_for_by_line_type_and_reason() {
     assert!(text.contains("itch/c A by type: - 2  ? 2  S 2"), "{text}");
 }
 
+/// As live: of one group from two sources each is a line of its own. But a capture may come from elsewhere, so a source
+/// that no line names still belongs to the group's (last) line.
+#[test]
+fn sources_of_one_group_are_told_apart() {
+    let line = |name: &str, source: &str| {
+        let group = "interface = \"any\"\ngroup = \"239.10.0.1:26400\"";
+        format!("[[feed.channel.line]]\nname = \"{name}\"\n{group}\nsource = \"{source}\"\n")
+    };
+    let (head, _) = CONFIG.split_once("[[feed.channel.line]]").unwrap();
+    let text = format!("{head}{}{}", line("A", "10.0.0.1"), line("B", "10.0.0.2"));
+    let plan = Config::parse(&text, "replay.toml", &Host { cores: vec![] }).unwrap();
+    let from = |last: u8, sequence| {
+        let mut frame = frame(&packet(sequence, &[b"Sx"]), "239.10.0.1:26400");
+        frame[29] = last;
+        frame
+    };
+    let capture = file(&pcap(1, &[from(1, 1), from(2, 1), from(1, 2), from(3, 2)]));
+    let report = replay(&plan, &[capture.to_path_buf()]).unwrap();
+    assert_eq!(report.lines.iter().map(|line| (line.packets, line.duplicates)).collect::<Vec<_>>(), [(2, 0), (2, 2)]);
+}
+
 #[test]
 fn damage_ends_a_file_and_is_told_while_the_others_go_on() {
     let frames: Vec<_> = [1, 2].map(|sequence| frame(&packet(sequence, &[b"Sx"]), "239.10.0.1:26400")).into();

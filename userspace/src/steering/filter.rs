@@ -3,32 +3,35 @@
 
 use std::os::fd::AsRawFd;
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, XskMap};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use xdp_ebpf::{FrameMeta, GroupKey, GroupRule, LineStats, MAX_LINES, MAX_QUEUES, Verdict};
+use xdp_ebpf::{GroupKey, GroupRule, LineStats, MAX_LINES, MAX_QUEUES, Verdict};
 
+use super::rules::RuleMaps;
+use super::trial::{TestRun, Trial, Trials};
 use super::{SteeringError, probe};
+use crate::config::plan::Unsubscribed;
 
 /// Compiled by build.rs. Aligned, because the ELF reader looks at it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/feed_filter"));
 
 pub(super) const PROGRAM: &str = "feed_filter";
 
-/// Action `XDP_PASS`: on to the kernel's network stack.
-pub const XDP_PASS: u32 = 2;
-/// Action `XDP_REDIRECT`: to the AF_XDP socket.
-pub const XDP_REDIRECT: u32 = 4;
+/// What an instance of the program is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterSettings {
+    /// Marks its stamps ([`xdp_ebpf::FrameMeta::cookie`]); give every instance another one.
+    pub cookie: u16,
+    /// What becomes of multicast that no rule takes.
+    pub unsubscribed: Unsubscribed,
+}
 
-/// What the program did with one frame in a test run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TestRun {
-    /// XDP action: [`XDP_PASS`] or [`XDP_REDIRECT`].
-    pub action: u32,
-    /// The stamp that was written in front of the frame, if one was.
-    pub meta: Option<FrameMeta>,
-    /// The frame after the run.
-    pub frame: Vec<u8>,
+/// With that cookie, and everything passes that no rule takes.
+impl From<u16> for FilterSettings {
+    fn from(cookie: u16) -> Self {
+        Self { cookie, unsubscribed: Unsubscribed::Pass }
+    }
 }
 
 /// A loaded program. Not attached to anything: [`Steering`](super::Steering) does that.
@@ -36,7 +39,7 @@ pub struct TestRun {
 /// Rules and counters cross to the kernel as plain bytes and words, whose layout xdp-ebpf defines.
 pub struct Filter {
     ebpf: Ebpf,
-    rules: HashMap<MapData, [u8; 8], [u8; 8]>,
+    rules: RuleMaps,
     sockets: XskMap<MapData>,
     verdicts: PerCpuArray<MapData, u64>,
     line_stats: PerCpuArray<MapData, [u64; 3]>,
@@ -50,14 +53,19 @@ impl std::fmt::Debug for Filter {
 }
 
 impl Filter {
-    /// Loads a new instance with its own maps; `cookie` goes into its stamps.
+    /// Loads a new instance with its own maps.
     ///
     /// # Errors
     /// Missing capabilities, or the kernel's refusal of a map or of the program.
-    pub fn load(cookie: u16) -> Result<Self, SteeringError> {
+    pub fn load(settings: impl Into<FilterSettings>) -> Result<Self, SteeringError> {
+        let FilterSettings { cookie, unsubscribed } = settings.into();
         probe::check_capabilities()?;
-        let mut ebpf = EbpfLoader::new().override_global("COOKIE", &cookie, true).load(OBJECT)?;
-        let rules = take(&mut ebpf, "RULES")?;
+        let drops = u8::from(unsubscribed == Unsubscribed::Drop);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("COOKIE", &cookie, true)
+            .override_global("DROP_UNSUBSCRIBED", &drops, true)
+            .load(OBJECT)?;
+        let rules = RuleMaps::take(&mut ebpf)?;
         let sockets = take(&mut ebpf, "XSKS")?;
         let verdicts = take(&mut ebpf, "VERDICTS")?;
         let line_stats = take(&mut ebpf, "LINE_STATS")?;
@@ -111,22 +119,15 @@ impl Filter {
     /// [`SteeringError::LineOutOfRange`], [`SteeringError::RulesFull`], or the kernel's.
     pub fn insert_rule(&mut self, key: GroupKey, rule: GroupRule) -> Result<(), SteeringError> {
         check_line(rule.line)?;
-        self.rules.insert(key.to_bytes(), rule.to_bytes(), 0).map_err(|error| match error_number(&error) {
-            Some(rustix::io::Errno::TOOBIG | rustix::io::Errno::NOMEM) => SteeringError::RulesFull,
-            _ => map_error("cannot write the group rule")(error),
-        })
+        self.rules.insert(key, rule)
     }
 
     /// See [`Steering::remove_rule`](super::Steering::remove_rule).
     ///
     /// # Errors
     /// The kernel's.
-    pub fn remove_rule(&mut self, key: &GroupKey) -> Result<bool, SteeringError> {
-        match self.rules.remove(&key.to_bytes()) {
-            Ok(()) => Ok(true),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(map_error("cannot remove the group rule")(error)),
-        }
+    pub fn remove_rule(&mut self, key: &GroupKey, source_ip: [u8; 4]) -> Result<bool, SteeringError> {
+        self.rules.remove(*key, source_ip)
     }
 
     /// See [`Steering::verdicts`](super::Steering::verdicts).
@@ -156,27 +157,26 @@ impl Filter {
         }))
     }
 
-    /// Runs the program once on a frame (BPF_PROG_TEST_RUN), as if it had come in on queue 0; the counters count it.
-    /// Nothing is delivered, even when the action is redirect.
+    /// Runs the program once on a frame; see [`Trials::run`].
     ///
     /// # Errors
-    /// The kernel's: it takes frames from 14 bytes to about a page.
+    /// As there.
     pub fn test_run(&self, frame: &[u8]) -> Result<TestRun, SteeringError> {
-        let mut out = vec![0; frame.len() + FrameMeta::BYTES];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let result = self.program()?.test_run(options)?;
-        out.truncate(result.data_size_out as usize);
-        // The kernel hands out everything from the metadata on.
-        let meta = match out.len().checked_sub(frame.len()) {
-            Some(FrameMeta::BYTES) => out.first_chunk().copied().map(FrameMeta::from_bytes),
-            _ => None,
-        };
-        let frame = out.split_off(if meta.is_some() { FrameMeta::BYTES } else { 0 });
-        Ok(TestRun { action: result.return_value, meta, frame })
+        let mut trials = self.trials()?;
+        let Trial { action, meta, frame } = trials.run(frame)?;
+        Ok(TestRun { action, meta, frame: frame.to_owned() })
+    }
+
+    /// For running the program on many frames.
+    ///
+    /// # Errors
+    /// [`SteeringError::BadObject`].
+    pub fn trials(&self) -> Result<Trials<'_>, SteeringError> {
+        self.program().map(Trials::new)
     }
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, SteeringError> {
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, SteeringError> {
     let map = ebpf.take_map(name).ok_or(SteeringError::BadObject { what: name })?;
     map.try_into().map_err(map_error(name))
 }
@@ -189,17 +189,17 @@ fn check_line(line: u16) -> Result<(), SteeringError> {
     if u32::from(line) < MAX_LINES { Ok(()) } else { Err(SteeringError::LineOutOfRange { line }) }
 }
 
-fn map_error(operation: &'static str) -> impl Fn(MapError) -> SteeringError {
+pub(super) fn map_error(operation: &'static str) -> impl Fn(MapError) -> SteeringError {
     move |source| SteeringError::Map { operation, source }
 }
 
-fn error_number(error: &MapError) -> Option<rustix::io::Errno> {
+pub(super) fn error_number(error: &MapError) -> Option<rustix::io::Errno> {
     match error {
         MapError::SyscallError(error) => rustix::io::Errno::from_io_error(&error.io_error),
         _ => None,
     }
 }
 
-fn is_absent(error: &MapError) -> bool {
+pub(super) fn is_absent(error: &MapError) -> bool {
     matches!(error, MapError::KeyNotFound) || error_number(error) == Some(rustix::io::Errno::NOENT)
 }

@@ -13,10 +13,9 @@ use feedhandler::config::plan::Mode;
 use feedhandler::net::headers::{Header, Template};
 use feedhandler::net::interface::Interface;
 use feedhandler::net::{Frames, xsk};
-use object::write::{Object, Symbol, SymbolSection};
-use object::{Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
 
 use super::{EXCHANGE_IP, GROUP};
+use crate::bytecode;
 use crate::testbed::signal;
 
 /// Interface that the packets leave by.
@@ -99,24 +98,10 @@ pub(super) fn flood(payload_bytes: usize, duration: Duration) -> Result<Offered>
     Ok(Offered { packets, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// An ELF object with the whole program: `return XDP_TX`, which for live frames means "out of the interface that the
-/// frame is said to have come in by".
+/// The whole program: `return XDP_TX`, which for live frames means "out of the interface that the frame is said to have
+/// come in by".
 fn object() -> Result<Vec<u8>> {
     const XDP_TX: u8 = 3;
     // r0 = XDP_TX; exit
-    const CODE: [u8; 16] = [0xb7, 0, 0, 0, XDP_TX, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
-    let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let section = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
-    object.append_section_data(section, &CODE, 8);
-    object.add_symbol(Symbol {
-        name: PROGRAM.into(),
-        value: 0,
-        size: CODE.len() as u64,
-        kind: SymbolKind::Text,
-        scope: SymbolScope::Linkage,
-        weak: false,
-        section: SymbolSection::Section(section),
-        flags: SymbolFlags::None,
-    });
-    Ok(object.write()?)
+    bytecode::object("xdp", PROGRAM, &[[0xb7, 0, 0, 0, XDP_TX, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]])
 }

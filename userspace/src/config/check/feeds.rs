@@ -185,8 +185,10 @@ fn line_of(check: &mut Checker, at: &str, line: &Line, channel: usize, plan: &Pl
     let source = check.host_address(&format!("{at}.source"), line.source.as_deref());
     let subscribed = line.subscribed.unwrap_or(true);
     let group = group.unwrap_or(SocketAddrV4::new([0; 4].into(), 0));
+    let is_stripped = plan.interfaces.get(interface).is_some_and(|interface| interface.vlan_stripped);
+    let vlan_seen = if is_stripped { 0 } else { vlan };
     (
-        LinePlan { name: line.name.clone(), channel, interface, queue, group, vlan, source, subscribed },
+        LinePlan { name: line.name.clone(), channel, interface, queue, group, vlan, vlan_seen, source, subscribed },
         QueuePlan { interface, queue },
     )
 }
@@ -219,32 +221,53 @@ pub(super) fn socket_limits(check: &mut Checker, at: &str, plan: &Plan, queue: Q
     }
 }
 
-/// One group on one interface belongs to one line: the filter's map has one rule for it.
+/// Of one group on one interface each line must have a source of its own, or be the only one: the filter, and a person,
+/// must be able to say which line a packet is of.
 fn duplicates(check: &mut Checker, plan: &Plan, feeds: &[Feed]) {
     let mut keys = feeds.iter().enumerate().flat_map(|(i, feed)| {
         let lines = feed.channel.iter().enumerate().map(|(j, channel)| (j, channel.line.len()));
         lines.flat_map(move |(j, count)| (0..count).map(move |k| format!("feed[{i}].channel[{j}].line[{k}].group")))
     });
-    let mut seen = HashMap::new();
+    let mut seen: HashMap<_, Vec<&LinePlan>> = HashMap::new();
     for line in &plan.lines {
         let key = keys.next().unwrap_or_default();
         if line.group.port() == 0 || line.interface == usize::MAX {
             continue;
         }
-        let channel = feed_channel(plan, line);
-        if let Some((other_channel, other)) =
-            seen.insert((line.interface, line.group, line.vlan), (channel.clone(), line.name.clone()))
-        {
-            check.problem(
-                key,
-                quoted(&line.group.to_string()),
-                format!(
-                    "duplicate group: line {other} of `{other_channel}` takes it already on interface `{}`, vlan {}",
-                    plan.interfaces[line.interface].name, line.vlan
-                ),
-            );
+        let earlier = seen.entry((line.interface, line.key())).or_default();
+        if let Some(reason) = earlier.iter().find_map(|other| conflict(plan, line, other)) {
+            check.problem(key, quoted(&line.group.to_string()), reason);
         }
+        earlier.push(line);
     }
+}
+
+/// Why two lines of one group, as the filter sees it, cannot be told apart.
+fn conflict(plan: &Plan, line: &LinePlan, other: &LinePlan) -> Option<String> {
+    let interface = &plan.interfaces[line.interface].name;
+    let name = format!("line {} of `{}`", other.name, feed_channel(plan, other));
+    let is_same_source = line.source == other.source;
+    if !is_same_source && line.source.is_some() && other.source.is_some() {
+        return None;
+    }
+    Some(if line.vlan != other.vlan {
+        format!(
+            "{name} takes it in vlan {}, and interface `{interface}` has vlan_stripped = true, so that no tag tells vlan {} \
+             from it; keep the tags (`ethtool -K {interface} rxvlan off`) and set vlan_stripped = false, or give each line \
+             a `source` of its own",
+            other.vlan, line.vlan
+        )
+    } else if is_same_source {
+        format!("duplicate group: {name} takes it already on interface `{interface}`, vlan {}", line.vlan)
+    } else {
+        let taken = other.source.map_or_else(|| "from any source".to_owned(), |source| format!("from {source}"));
+        let wanted = line.source.map_or_else(|| "from any".to_owned(), |source| format!("from {source}"));
+        format!(
+            "{name} takes it {taken} on interface `{interface}`, vlan {}, and this one {wanted}: give each line a `source` \
+             of its own",
+            line.vlan
+        )
+    })
 }
 
 fn feed_channel(plan: &Plan, line: &LinePlan) -> String {

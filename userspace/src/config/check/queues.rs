@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::values::{Checker, quoted};
-use crate::config::plan::{Mode, Plan, QueuePlan};
+use crate::config::plan::{Mode, Plan, QueuePlan, Unsubscribed};
 use crate::net::BATCH;
 
 /// Gives each worker the receive queues of its channels' lines and the transmit queues of their destinations.
@@ -51,6 +51,7 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
         }
     }
     unused_interfaces(check, plan);
+    idle_policies(check, plan);
 }
 
 /// An AF_XDP socket is bound to a queue by one thread; kernel sockets have no such bound.
@@ -95,6 +96,18 @@ fn unused_interfaces(check: &mut Checker, plan: &Plan) {
         if !used {
             let reason = "no line and no destination uses it: remove it, or name it in one";
             check.problem(format!("interface[{i}].name"), quoted(&interface.name), reason);
+        }
+    }
+}
+
+/// The program is attached only where lines come in: elsewhere nothing would be dropped, whatever is configured.
+fn idle_policies(check: &mut Checker, plan: &Plan) {
+    for (i, interface) in plan.interfaces.iter().enumerate() {
+        let receives = plan.lines.iter().any(|line| line.interface == i);
+        if interface.unsubscribed == Unsubscribed::Drop && !receives {
+            let reason =
+                "must be \"pass\": no line comes in on this interface, so it has no XDP program to drop anything";
+            check.problem(format!("interface[{i}].unsubscribed"), quoted(interface.unsubscribed.label()), reason);
         }
     }
 }

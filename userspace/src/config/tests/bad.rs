@@ -39,6 +39,26 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "name = \"fh-out\"\nmode = \"native\"\nbusy_poll_us = 1",
         &["interface[2].busy_poll_us = 1: kernel sockets only: with mode `native`", "mode = \"socket\""],
     ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nunsubscribed = \"block\"",
+        &["test.toml:11: interface[2].unsubscribed = \"block\": must be one of `pass`, `drop`"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nunsubscribed = \"drop\"",
+        &["test.toml:11: interface[2].unsubscribed = \"drop\": must be \"pass\": no line comes in on this interface"],
+    ),
+    (
+        "mode = \"socket\"",
+        "mode = \"socket\"\nunsubscribed = \"drop\"",
+        &["test.toml:9: interface[1].unsubscribed = \"drop\": must be \"pass\" with mode `socket`", "no XDP program"],
+    ),
+    (
+        "mode = \"socket\"",
+        "mode = \"socket\"\nvlan_stripped = true",
+        &["test.toml:9: interface[1].vlan_stripped = true: must be false with mode `socket`"],
+    ),
     ("name = \"fh-b\"", "name = \"a-name-that-is-too-long\"", &["interface[1].name", "1 to 15"]),
     ("name = \"fh-b\"", "name = \"fh-a\"", &["interface[1].name = \"fh-a\": another interface has this name"]),
     ("name = \"w0\"", "name = \"w0\"\nframe_count = 5000", &["worker[0].frame_count = 5000: must be a power of two"]),

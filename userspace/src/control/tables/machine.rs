@@ -7,7 +7,8 @@ use feedhandler_proto::v1;
 use super::{counter, duration, numbers, or_dash, table, yes};
 
 pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["interface", "wanted", "in force", "fault", "seen", "healed", "frames by XDP verdict"]);
+    let mut table =
+        table(&["interface", "wanted", "in force", "fault", "seen", "healed", "unsubscribed", "frames by XDP verdict"]);
     numbers(&mut table, 5..6);
     for interface in &status.interfaces {
         let verdicts: Vec<String> =
@@ -22,6 +23,7 @@ pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
             or_dash(&interface.fault),
             or_dash(&faults.join(", ")),
             interface.healed.to_string(),
+            or_dash(&interface.unsubscribed),
             or_dash(&verdicts),
         ]);
     }

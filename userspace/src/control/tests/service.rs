@@ -185,7 +185,14 @@ async fn status_tells_what_the_worker_published() {
     let mut bench = Bench::new();
     bench.desk.start_lines().unwrap();
     bench.beat();
-    let line = LineCounts { packets: 12, first: 7, duplicate: 5, last_seen_ns: monotonic_ns(), ..Default::default() };
+    let line = LineCounts {
+        packets: 12,
+        bytes: 3456,
+        first: 7,
+        duplicate: 5,
+        last_seen_ns: monotonic_ns(),
+        ..Default::default()
+    };
     bench.shared.lines[0].store(&line.values());
     let channel = ChannelCounts {
         messages: 90,
@@ -228,6 +235,9 @@ async fn status_tells_what_the_worker_published() {
     assert!(channel.lines[0].last_seen_age_ns.is_some_and(|age_ns| age_ns < 60_000_000_000));
     assert_eq!(channel.lines[1].last_seen_age_ns, None);
     assert_eq!(status.interfaces[0].mode_in_force, "socket");
+    assert_eq!(status.interfaces[0].unsubscribed, "", "no program, no policy");
+    let group = channel.lines[0].group.as_ref().unwrap();
+    assert_eq!((group.packets, group.bytes, group.last_seen_age_ns.is_some(), group.frames), (12, 3456, true, None));
     assert_eq!(status.unmatched_drops[0].reason, "bad_bounds");
     let tx = status.workers[0].ports.iter().find(|port| port.direction == "tx").unwrap();
     assert_eq!(tx.drops[0].reason, "tx_error");
@@ -244,8 +254,8 @@ async fn status_tells_what_the_worker_published() {
         let row = list.lines().find(|row| row.split_whitespace().nth(1) == Some(line)).unwrap();
         row.split_whitespace().map(str::to_owned).collect()
     };
-    assert!(row("A")[8] == "12" && row("A").contains(&"ago".to_owned()), "{list}");
-    assert_eq!(row("B")[8..10], ["0", "never"], "{list}");
+    assert!(row("A")[8..11] == ["12", "3456", "-"] && row("A").contains(&"ago".to_owned()), "{list}");
+    assert_eq!(row("B")[8..12], ["0", "0", "-", "never"], "{list}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["channels"][0]["state"], "live");
     assert_eq!(json["channels"][0]["lines"][0]["packets"], 12);

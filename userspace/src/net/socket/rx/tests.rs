@@ -22,8 +22,12 @@ fn group(last: u8) -> SocketAddrV4 {
 }
 
 fn sending_port(to: SocketAddrV4) -> SocketTx {
+    sending_port_of(Ipv4Addr::LOCALHOST, to)
+}
+
+fn sending_port_of(source: Ipv4Addr, to: SocketAddrV4) -> SocketTx {
     let mut port = SocketTx::new("lo");
-    let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let source = SocketAddrV4::new(source, 0);
     port.add_destination(Header { source_mac: [0; 6], dest_mac: [0; 6], vlan: 0, source, dest: to, ttl: 1 }).unwrap();
     port
 }
@@ -98,6 +102,27 @@ fn a_line_can_be_left_and_joined_again() {
         let got = receive_now(&frames, &mut rx);
         assert_eq!(got, if joined { vec![vec![step as u8]] } else { vec![] }, "step {step}");
     }
+    frames.assert_conserved(rx.frames_held(), 0, 0);
+}
+
+/// The same as the XDP program's: of one group from several sources each is a line of its own.
+#[test]
+fn two_sources_of_one_group_are_two_lines() {
+    let frames = Frames::heap(256, 2048);
+    let group = group(8);
+    let sources = [1, 2, 3].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let of = |index: usize| SocketLine { source: Some(sources[index]), ..line(index as LineIndex, group) };
+    let mut rx = SocketRx::new(&[of(0), of(1)], &SocketOptions::default()).unwrap();
+    for (number, source) in (0_u8..).zip([sources[1], sources[2], sources[0]]) {
+        let mut tx = sending_port_of(source, group);
+        send(&frames, &mut tx, &[number]);
+        tx.flush(&frames);
+    }
+    let mut got = receive(&frames, &mut rx, 2);
+    got.sort_unstable();
+    let got: Vec<_> = got.iter().map(|(line, payload, _)| (*line, payload[0])).collect();
+    assert_eq!(got, [(0, 2), (1, 0)], "and nothing of the third source");
+    assert_eq!(receive_now(&frames, &mut rx), Vec::<Vec<u8>>::new());
     frames.assert_conserved(rx.frames_held(), 0, 0);
 }
 
