@@ -10,8 +10,12 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use aya::Ebpf;
 use aya::maps::{Map, MapData, MapInfo};
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use feedhandler::net::headers::{Header, Template};
+use feedhandler::net::interface::Interface;
+use feedhandler_testkit::bytecode;
 use feedhandler_testkit::lab::{End, Namespace, connect};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -30,6 +34,13 @@ const FAR: [&str; 2] = ["far-in", "far-pass"];
 /// Room in each receive ring: small, so that a stopped handler soon overflows.
 const RING: u32 = 64;
 
+/// How long a starved machine may take to start the handler.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long what was sent may be on its way.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Groups of line A and line B of channel one, and of channels two and three together.
 pub const LINES: [SocketAddrV4; 3] = [group(1), group(2), group(3)];
 
 pub const fn group(number: u8) -> SocketAddrV4 {
@@ -93,7 +104,7 @@ impl Site {
             .expect("starts");
         let mut site =
             Self { near, far, files, generators, child, sent: Default::default(), before: Default::default() };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + START_TIMEOUT;
         while !site.feedctl(&["status"]).status.success() {
             assert!(Instant::now() < deadline, "no answer: {}", site.log());
             std::thread::sleep(Duration::from_millis(20));
@@ -107,31 +118,37 @@ impl Site {
     pub fn send(&mut self, interface: usize, frame: &[u8], verdict: Verdict) {
         let sent = self.generators[interface].send(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
         assert_eq!(sent, frame.len());
-        self.count(interface, verdict);
+        self.count(interface, verdict, 1);
     }
 
-    /// Counts a frame that somebody else sent.
-    pub fn count(&mut self, interface: usize, verdict: Verdict) {
-        *self.sent[interface].entry(verdict.label()).or_default() += 1;
+    /// Counts frames that somebody else sent.
+    pub fn count(&mut self, interface: usize, verdict: Verdict, frames: u64) {
+        *self.sent[interface].entry(verdict.label()).or_default() += frames;
     }
 
     /// Sends a datagram.
     pub fn datagram(&mut self, interface: usize, source: [u8; 4], to: SocketAddrV4, payload: &[u8], verdict: Verdict) {
-        let source = SocketAddrV4::new(source.into(), 30_000);
-        let template = Template::new(&Header::multicast([2, 0, 0, 0, 0, 9], 0, source, to, 8).expect("a group"));
-        let mut frame = vec![0; template.len()];
-        template.write(&mut frame, payload.len());
-        frame.extend_from_slice(payload);
-        self.send(interface, &frame, verdict);
+        self.send(interface, &datagram(source, to, payload), verdict);
+    }
+
+    /// Lets the kernel send one frame as often and as fast as it can, on two threads: live frames of BPF_PROG_TEST_RUN.
+    pub fn flood(&mut self, interface: usize, frame: &[u8], verdict: Verdict) {
+        const EACH: u32 = 50_000;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| self.far.enter(|| send_live(FAR[interface], frame, EACH)).unwrap());
+            }
+        });
+        self.count(interface, verdict, 2 * u64::from(EACH));
     }
 
     pub fn sent(&self, interface: usize) -> u64 {
         self.sent[interface].values().sum()
     }
 
-    /// Waits until all that was sent has come as far as it can, or five seconds; the sums say then which it was.
+    /// Waits until all that was sent has come as far as it can, or ten seconds; the sums say then which it was.
     pub fn settle(&self) -> Metrics {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let metrics = self.metrics();
             let lost_on_the_way: u64 = [0, 1].iter().map(|interface| self.links(*interface).0.dropped).sum();
@@ -227,6 +244,38 @@ impl Drop for Site {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An untagged frame with a datagram.
+pub fn datagram(source: [u8; 4], to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let source = SocketAddrV4::new(source.into(), 30_000);
+    let template = Template::new(&Header::multicast([2, 0, 0, 0, 0, 9], 0, source, to, 8).expect("a group"));
+    let mut frame = vec![0; template.len()];
+    template.write(&mut frame, payload.len());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Sends a frame so often out of an interface of the caller's namespace.
+fn send_live(interface: &str, frame: &[u8], count: u32) {
+    const XDP_TX: u8 = 3;
+    /// The most that the kernel puts into the device's queue before it lets the receiver run.
+    const BATCH: u32 = 256;
+    let code = [[0xb7, 0, 0, 0, XDP_TX, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let mut ebpf = Ebpf::load(&bytecode::object("xdp", "send_back", &code).unwrap()).unwrap();
+    let program: &mut Xdp = ebpf.program_mut("send_back").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let words = [0, frame.len() as u32, 0, Interface::read(interface).unwrap().index, 0, 0];
+    let metadata: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        ctx_in: Some(&metadata),
+        repeat: count,
+        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+        ..TestRunOptions::new()
+    };
+    program.test_run(options).unwrap();
 }
 
 /// Puts a map into the hands of aya.
