@@ -5,25 +5,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use aya::Ebpf;
 use aya::maps::{Map, MapData, MapInfo};
-use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use feedhandler::net::headers::{Header, Template};
-use feedhandler::net::interface::Interface;
-use feedhandler_testkit::bytecode;
 use feedhandler_testkit::lab::{End, Namespace, connect};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use socket2::Socket;
 use tempfile::TempDir;
 use xdp_ebpf::Verdict;
 
+use super::generator::{datagram, raw_socket, send_live};
 use super::metrics::Metrics;
 use crate::binaries::program;
 
@@ -246,50 +240,9 @@ impl Drop for Site {
     }
 }
 
-/// An untagged frame with a datagram.
-pub fn datagram(source: [u8; 4], to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
-    let source = SocketAddrV4::new(source.into(), 30_000);
-    let template = Template::new(&Header::multicast([2, 0, 0, 0, 0, 9], 0, source, to, 8).expect("a group"));
-    let mut frame = vec![0; template.len()];
-    template.write(&mut frame, payload.len());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// Sends a frame so often out of an interface of the caller's namespace.
-fn send_live(interface: &str, frame: &[u8], count: u32) {
-    const XDP_TX: u8 = 3;
-    /// The most that the kernel puts into the device's queue before it lets the receiver run.
-    const BATCH: u32 = 256;
-    let code = [[0xb7, 0, 0, 0, XDP_TX, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let mut ebpf = Ebpf::load(&bytecode::object("xdp", "send_back", &code).unwrap()).unwrap();
-    let program: &mut Xdp = ebpf.program_mut("send_back").unwrap().try_into().unwrap();
-    program.load().unwrap();
-    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-    let words = [0, frame.len() as u32, 0, Interface::read(interface).unwrap().index, 0, 0];
-    let metadata: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let options = TestRunOptions {
-        data_in: Some(frame),
-        ctx_in: Some(&metadata),
-        repeat: count,
-        attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-        ..TestRunOptions::new()
-    };
-    program.test_run(options).unwrap();
-}
-
 /// Puts a map into the hands of aya.
 pub fn typed<M: TryFrom<Map, Error = aya::maps::MapError>>(map: Map) -> M {
     M::try_from(map).expect("a map of that kind")
-}
-
-/// A packet socket that sends whole frames by one interface and receives nothing.
-fn raw_socket(interface: &str) -> Socket {
-    let socket = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
-    let mut addresses = nix::ifaddrs::getifaddrs().unwrap().filter(|entry| entry.interface_name == interface);
-    let address = addresses.find_map(|entry| entry.address?.as_link_addr().copied()).expect("an Ethernet address");
-    nix::sys::socket::bind(socket.as_raw_fd(), &address).unwrap();
-    socket.into()
 }
 
 fn config(mode: &str, files: &TempDir) -> String {
