@@ -5,21 +5,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use aya::maps::{Map, MapData, MapInfo};
-use feedhandler::net::headers::{Header, Template};
 use feedhandler_testkit::lab::{End, Namespace, connect};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 use socket2::Socket;
 use tempfile::TempDir;
 use xdp_ebpf::Verdict;
 
+use super::generator::{datagram, raw_socket, send_live};
 use super::metrics::Metrics;
 use crate::binaries::program;
 
@@ -30,6 +28,13 @@ const FAR: [&str; 2] = ["far-in", "far-pass"];
 /// Room in each receive ring: small, so that a stopped handler soon overflows.
 const RING: u32 = 64;
 
+/// How long a starved machine may take to start the handler.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long what was sent may be on its way.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Groups of line A and line B of channel one, and of channels two and three together.
 pub const LINES: [SocketAddrV4; 3] = [group(1), group(2), group(3)];
 
 pub const fn group(number: u8) -> SocketAddrV4 {
@@ -93,7 +98,7 @@ impl Site {
             .expect("starts");
         let mut site =
             Self { near, far, files, generators, child, sent: Default::default(), before: Default::default() };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + START_TIMEOUT;
         while !site.feedctl(&["status"]).status.success() {
             assert!(Instant::now() < deadline, "no answer: {}", site.log());
             std::thread::sleep(Duration::from_millis(20));
@@ -107,31 +112,37 @@ impl Site {
     pub fn send(&mut self, interface: usize, frame: &[u8], verdict: Verdict) {
         let sent = self.generators[interface].send(frame).unwrap_or_else(|error| panic!("{error}: {frame:02x?}"));
         assert_eq!(sent, frame.len());
-        self.count(interface, verdict);
+        self.count(interface, verdict, 1);
     }
 
-    /// Counts a frame that somebody else sent.
-    pub fn count(&mut self, interface: usize, verdict: Verdict) {
-        *self.sent[interface].entry(verdict.label()).or_default() += 1;
+    /// Counts frames that somebody else sent.
+    pub fn count(&mut self, interface: usize, verdict: Verdict, frames: u64) {
+        *self.sent[interface].entry(verdict.label()).or_default() += frames;
     }
 
     /// Sends a datagram.
     pub fn datagram(&mut self, interface: usize, source: [u8; 4], to: SocketAddrV4, payload: &[u8], verdict: Verdict) {
-        let source = SocketAddrV4::new(source.into(), 30_000);
-        let template = Template::new(&Header::multicast([2, 0, 0, 0, 0, 9], 0, source, to, 8).expect("a group"));
-        let mut frame = vec![0; template.len()];
-        template.write(&mut frame, payload.len());
-        frame.extend_from_slice(payload);
-        self.send(interface, &frame, verdict);
+        self.send(interface, &datagram(source, to, payload), verdict);
+    }
+
+    /// Lets the kernel send one frame as often and as fast as it can, on two threads: live frames of BPF_PROG_TEST_RUN.
+    pub fn flood(&mut self, interface: usize, frame: &[u8], verdict: Verdict) {
+        const EACH: u32 = 50_000;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| self.far.enter(|| send_live(FAR[interface], frame, EACH)).unwrap());
+            }
+        });
+        self.count(interface, verdict, 2 * u64::from(EACH));
     }
 
     pub fn sent(&self, interface: usize) -> u64 {
         self.sent[interface].values().sum()
     }
 
-    /// Waits until all that was sent has come as far as it can, or five seconds; the sums say then which it was.
+    /// Waits until all that was sent has come as far as it can, or ten seconds; the sums say then which it was.
     pub fn settle(&self) -> Metrics {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let metrics = self.metrics();
             let lost_on_the_way: u64 = [0, 1].iter().map(|interface| self.links(*interface).0.dropped).sum();
@@ -232,15 +243,6 @@ impl Drop for Site {
 /// Puts a map into the hands of aya.
 pub fn typed<M: TryFrom<Map, Error = aya::maps::MapError>>(map: Map) -> M {
     M::try_from(map).expect("a map of that kind")
-}
-
-/// A packet socket that sends whole frames by one interface and receives nothing.
-fn raw_socket(interface: &str) -> Socket {
-    let socket = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
-    let mut addresses = nix::ifaddrs::getifaddrs().unwrap().filter(|entry| entry.interface_name == interface);
-    let address = addresses.find_map(|entry| entry.address?.as_link_addr().copied()).expect("an Ethernet address");
-    nix::sys::socket::bind(socket.as_raw_fd(), &address).unwrap();
-    socket.into()
 }
 
 fn config(mode: &str, files: &TempDir) -> String {
