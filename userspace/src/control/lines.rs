@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{ControlError, Desk, locked};
-use crate::steering::{Membership, SteeringError};
+use crate::steering::{Lease, SteeringError};
 use crate::worker::shared::Command;
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
@@ -41,7 +41,7 @@ pub struct Changes {
 pub(super) struct Held {
     desired: bool,
     error: Option<String>,
-    membership: Option<Membership>,
+    membership: Option<Lease>,
     has_rule: bool,
     /// What the worker confirmed last; `None` while it owes a confirmation.
     enabled: Option<bool>,
@@ -191,15 +191,15 @@ impl Desk {
         match turn {
             Turn::On => {
                 if held.membership.is_none() {
-                    let plan = &self.plan.lines[line];
-                    let interface = &self.plan.interfaces[plan.interface].name;
-                    let membership = Membership::join(*plan.group.ip(), interface, plan.source);
-                    held.membership = Some(membership.map_err(|source| self.kernel_error(line, source))?);
+                    held.membership = Some(self.join_group(line)?);
                 }
                 self.set_rule(line, held, turn)?;
-                self.tell_worker(line, held, turn, deadline)
+                self.tell_worker(line, held, turn, deadline)?;
+                self.arm_canary(line);
+                Ok(())
             }
             Turn::Off => {
+                self.disarm_canary(line);
                 self.tell_worker(line, held, turn, deadline)?;
                 self.set_rule(line, held, turn)?;
                 held.leave();
@@ -230,6 +230,7 @@ impl Desk {
         match back {
             Turn::On => self.turn_one(line, held, back, deadline),
             Turn::Off => {
+                self.disarm_canary(line);
                 // Without rule and group nothing arrives: both go, whether the worker confirms or not.
                 let told = self.tell_worker(line, held, back, deadline);
                 let ruled = self.set_rule(line, held, back);
@@ -287,7 +288,7 @@ impl Desk {
     }
 
     /// Names of a line's channel and of the line.
-    fn names(&self, line: usize) -> (String, String) {
+    pub(super) fn names(&self, line: usize) -> (String, String) {
         let plan = &self.plan.lines[line];
         (self.plan.channels[plan.channel].name.clone(), plan.name.clone())
     }
@@ -301,7 +302,7 @@ impl Desk {
         ControlError::Worker { channel, line: name, worker: self.worker_name(line) }
     }
 
-    fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
+    pub(super) fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
         let (channel, line) = self.names(line);
         ControlError::Kernel { channel, line, source: Box::new(source) }
     }

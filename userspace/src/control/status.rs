@@ -134,6 +134,7 @@ impl Desk {
                 .map(named)
                 .collect(),
             error,
+            igmp_version: self.igmp_version(interface).map_or(0, |version| version.number().into()),
         }
     }
 
@@ -174,6 +175,7 @@ impl Desk {
             last_seen_age_ns: seen.then(|| monotonic_ns().saturating_sub(counts.last_seen_ns)),
             redirected_packets: self.line_stats(line).ok().flatten().map(|stats| stats.packets),
             drops: drop_status(shared.drops(line)),
+            canary_packets: self.canary_packets(line),
         }
     }
 

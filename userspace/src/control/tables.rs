@@ -41,16 +41,19 @@ pub fn list(groups: &[v1::Group], status: &v1::GetStatusResponse) -> String {
         "in force",
         "packets",
         "last seen",
+        "canary",
         "error",
     ]);
-    numbers(&mut table, 8..10);
+    numbers(&mut table, 8..11);
     let same = |line: &&v1::LineStatus, group: &v1::Group| {
         line.group.as_ref().is_some_and(|of_line| (&of_line.channel, &of_line.line) == (&group.channel, &group.line))
     };
     for group in groups {
         let line = status.channels.iter().flat_map(|channel| &channel.lines).find(|line| same(line, group));
-        let received =
-            line.map_or(["-".to_owned(), "-".to_owned()], |line| [line.packets.to_string(), last_seen(line)]);
+        let received = line.map_or_else(
+            || [(); 3].map(|()| "-".to_owned()),
+            |line| [line.packets.to_string(), last_seen(line), canary(line)],
+        );
         let [before @ .., error] = group_cells(group);
         table.add_row(before.into_iter().chain(received).chain([error]));
     }
@@ -74,6 +77,11 @@ fn group_cells(group: &v1::Group) -> [String; 9] {
 
 fn last_seen(line: &v1::LineStatus) -> String {
     line.last_seen_age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns)))
+}
+
+/// What the line's canary heard; anything but a zero is a fault. A dash where there is none.
+fn canary(line: &v1::LineStatus) -> String {
+    line.canary_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string())
 }
 
 /// The whole status.
@@ -152,9 +160,10 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
         "ahead",
         "malformed",
         "by XDP",
+        "canary",
         "last seen",
     ]);
-    numbers(&mut table, 6..13);
+    numbers(&mut table, 6..14);
     for line in status.channels.iter().flat_map(|channel| &channel.lines) {
         let group = line.group.clone().unwrap_or_default();
         table.add_row([
@@ -170,6 +179,7 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
             line.ahead.to_string(),
             line.malformed.to_string(),
             line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
+            canary(line),
             last_seen(line),
         ]);
     }

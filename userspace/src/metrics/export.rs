@@ -8,6 +8,7 @@
 //! same packets: never add them.
 #![forbid(unsafe_code)]
 
+mod groups;
 mod workers;
 
 use std::fmt;
@@ -67,6 +68,7 @@ impl Collector for DeskCollector {
         channels(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
+        groups::groups(desk, &mut out)?;
         workers::workers(desk, &mut out)?;
         workers::ports(desk, &mut out)?;
         workers::latency(&desk.latencies(), &mut out)

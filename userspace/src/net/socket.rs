@@ -188,9 +188,51 @@ fn set_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::R
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A socket's address as MCAST_JOIN_SOURCE_GROUP takes it: `struct sockaddr_in` in the room of a `sockaddr_storage`.
+#[repr(C, align(8))]
+struct StoredAddress {
+    family: libc::sa_family_t,
+    port: u16,
+    address: [u8; 4],
+    rest: [u8; 120],
+}
+
+impl StoredAddress {
+    fn new(address: Ipv4Addr) -> Self {
+        Self { family: libc::AF_INET as libc::sa_family_t, port: 0, address: address.octets(), rest: [0; 120] }
+    }
+}
+
+/// `struct group_source_req` (RFC 3678).
+#[repr(C)]
+struct SourceGroup {
+    interface: u32,
+    group: StoredAddress,
+    source: StoredAddress,
+}
+
+const _: () = assert!(size_of::<SourceGroup>() == size_of::<libc::group_source_req>());
+
+/// Joins a group for one source only, on the interface with this index. By index, because IP_ADD_SOURCE_MEMBERSHIP names
+/// the interface by an address that it may not have, or share.
+pub(crate) fn join_source(socket: &Socket, group: Ipv4Addr, source: Ipv4Addr, interface: u32) -> io::Result<()> {
+    let request = SourceGroup { interface, group: StoredAddress::new(group), source: StoredAddress::new(source) };
+    // SAFETY: the kernel reads just the request, which has the size and layout of the option's value.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::MCAST_JOIN_SOURCE_GROUP,
+            (&raw const request).cast(),
+            size_of::<SourceGroup>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Datagrams that the socket has dropped since it was made, mostly for lack of buffer: the counter that SO_RXQ_OVFL
 /// attaches to datagrams, here also right when no further datagram comes.
-fn dropped_count(socket: &Socket) -> io::Result<u32> {
+pub(crate) fn dropped_count(socket: &Socket) -> io::Result<u32> {
     let mut values = [0_u32; 16];
     let mut bytes = size_of_val(&values) as libc::socklen_t;
     // SAFETY: the kernel writes at most `bytes` bytes into `values`.

@@ -7,7 +7,7 @@ use feedhandler_proto::v1;
 use super::{counter, duration, numbers, or_dash, table, yes};
 
 pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
-    let mut table = table(&["interface", "wanted", "in force", "frames by XDP verdict"]);
+    let mut table = table(&["interface", "wanted", "in force", "IGMP", "frames by XDP verdict"]);
     for interface in &status.interfaces {
         let verdicts: Vec<String> =
             interface.verdicts.iter().map(|verdict| format!("{} {}", verdict.name, verdict.value)).collect();
@@ -16,6 +16,7 @@ pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
             interface.name.clone(),
             interface.mode_wanted.clone(),
             interface.mode_in_force.clone(),
+            if interface.igmp_version == 0 { "-".to_owned() } else { interface.igmp_version.to_string() },
             or_dash(&verdicts),
         ]);
     }

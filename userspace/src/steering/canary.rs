@@ -1,0 +1,121 @@
+//! Canaries: kernel sockets that must stay empty.
+//!
+//! While the filter redirects a line's frames, none of them reaches the kernel's network stack. A canary listens there
+//! for the line's group and port: what it hears, the filter let pass though it had a rule to redirect it — the rule or the
+//! program is gone, the socket's slot in the XSKMAP is empty, the frames come in on a queue without a socket, or they are
+//! fragments. Each of these is silence for the worker, and silence is what a quiet market sounds like, too.
+//!
+//! It joins nothing itself: the kernel gives it whatever the line's membership makes the host accept, and nothing once
+//! that has gone. Its receive buffer holds a datagram or two, so that it costs nothing when all frames pass; those that the
+//! buffer had no room for are counted by the kernel. Other sockets on the group get their copies as before.
+//!
+//! Deaf in these cases: a line with a VLAN tag, whose frames the kernel hands to the VLAN interface or drops; and a strict
+//! `rp_filter` on an interface that has no route back to the source.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{SteeringError, probe};
+use crate::net::socket::dropped_count;
+
+/// What passed the filter before its rule was in force may still be on its way through the kernel for so long,
+/// nanoseconds: a backlog of packets on a busy core.
+pub const SETTLE_NS: u64 = 50_000_000;
+
+/// Datagrams taken per poll at most; the buffer holds fewer.
+const DRAIN: usize = 64;
+
+/// A socket that must stay empty.
+#[derive(Debug)]
+pub struct Canary {
+    socket: Socket,
+    index: u32,
+    source: Option<Ipv4Addr>,
+    /// When what it hears begins to count.
+    settled_ns: u64,
+    is_settled: bool,
+    /// The kernel's wrapping drop counter when it was last read.
+    dropped: u32,
+}
+
+impl Canary {
+    /// Listens for a group that is being redirected: to be opened after the filter's rule is in force, and dropped before
+    /// the rule goes. With a `source`, only for that source's datagrams. `now_ns` is CLOCK_MONOTONIC, here and below.
+    ///
+    /// # Errors
+    /// [`SteeringError::NoInterface`]; [`SteeringError::Canary`], mostly because another program has the port to itself.
+    pub fn open(
+        interface: &str,
+        group: SocketAddrV4,
+        source: Option<Ipv4Addr>,
+        now_ns: u64,
+    ) -> Result<Self, SteeringError> {
+        let index = probe::interface_index(interface)?;
+        let failed = |source| SteeringError::Canary { group, interface: interface.to_owned(), source };
+        let socket = listen(interface, group).map_err(failed)?;
+        Ok(Self { socket, index, source, settled_ns: now_ns + SETTLE_NS, is_settled: false, dropped: 0 })
+    }
+
+    /// Forgives what comes within the next [`SETTLE_NS`]: for whoever is about to take the program, a socket or a rule
+    /// away for a moment.
+    pub fn settle(&mut self, now_ns: u64) {
+        (self.settled_ns, self.is_settled) = (now_ns + SETTLE_NS, false);
+    }
+
+    /// Datagrams that the filter should have redirected since the last call. Never blocks; one system call if there are
+    /// none.
+    ///
+    /// Of a source-specific line those that found the buffer full count only if no other source is among the rest.
+    pub fn poll(&mut self, now_ns: u64) -> u64 {
+        let (mut ours, mut others) = (0, 0);
+        let mut byte = [MaybeUninit::uninit()];
+        for _ in 0..DRAIN {
+            match self.socket.recv_from(&mut byte) {
+                Ok((_, from))
+                    if self.source.is_none() || from.as_socket_ipv4().map(|from| *from.ip()) == self.source =>
+                {
+                    ours += 1;
+                }
+                Ok(_) => others += 1,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        // A full buffer held something, so without any there is nothing new.
+        if (ours, others) != (0, 0)
+            && let Ok(dropped) = dropped_count(&self.socket)
+        {
+            let more = u64::from(dropped.wrapping_sub(self.dropped));
+            self.dropped = dropped;
+            ours += if others == 0 { more } else { 0 };
+        }
+        let counts = self.is_settled;
+        self.is_settled |= now_ns >= self.settled_ns;
+        if counts { ours } else { 0 }
+    }
+
+    /// Index that the interface had when this was opened. One that was made again has another, and the canary hears
+    /// nothing of it: open a new one.
+    #[must_use]
+    pub const fn interface_index(&self) -> u32 {
+        self.index
+    }
+}
+
+fn listen(interface: &str, group: SocketAddrV4) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // Whoever else wants the group on this host gets his copy beside us.
+    socket.set_reuse_address(true)?;
+    // The kernel makes its minimum of it, and always takes one datagram.
+    socket.set_recv_buffer_size(0)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    // Not joined, so it takes what others joined for the address that it is bound to.
+    socket.set_multicast_all_v4(true)?;
+    socket.bind(&group.into())?;
+    Ok(socket)
+}
