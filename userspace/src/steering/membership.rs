@@ -165,7 +165,7 @@ impl Memberships {
     /// Joins again what the kernel no longer holds, and reports again what a switch may have forgotten with its link.
     ///
     /// To be called several times a second, by a thread in the network namespace in which was joined. Some tens of
-    /// microseconds if all is well: two small files of /proc and one of sysfs per interface.
+    /// microseconds if all is well: a small file of /proc, and one of sysfs per interface.
     pub fn check(&self) -> Vec<MembershipEvent> {
         let mut table = self.table();
         let mut events = Vec::new();

@@ -1,7 +1,9 @@
-//! What the kernel says of its memberships: /proc/net/igmp and /proc/net/mcfilter of the caller's network namespace.
+//! What the kernel says of its memberships: /proc/net/igmp of the caller's network namespace.
+//!
+//! Not /proc/net/mcfilter: the kernel empties its rows of an interface that is down, and fills them again with it.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -59,27 +61,22 @@ pub fn forced_igmp_version(interface: &str) -> Option<u8> {
 
 // Not /proc/net, which is the namespace of the process's main thread.
 const IGMP: &str = "/proc/thread-self/net/igmp";
-const FILTERS: &str = "/proc/thread-self/net/mcfilter";
 
-/// Both tables at one moment.
+/// The table at one moment.
 #[derive(Debug, Default)]
 pub(super) struct KernelTable {
     versions: HashMap<u32, IgmpVersion>,
     /// Sockets (and others) that hold a group, by interface index and group.
     users: HashMap<(u32, Ipv4Addr), usize>,
-    /// Sources that somebody asks for, by interface index and group.
-    sources: HashSet<(u32, Ipv4Addr, Ipv4Addr)>,
 }
 
 impl KernelTable {
-    /// Reads both; the second only if `with_sources`.
-    pub(super) fn read(with_sources: bool) -> io::Result<Self> {
-        let igmp = fs::read_to_string(IGMP)?;
-        let filters = if with_sources { fs::read_to_string(FILTERS)? } else { String::new() };
-        Ok(Self::parse(&igmp, &filters))
+    /// Reads it.
+    pub(super) fn read() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string(IGMP)?))
     }
 
-    fn parse(igmp: &str, filters: &str) -> Self {
+    fn parse(igmp: &str) -> Self {
         let mut table = Self::default();
         let mut index = None;
         for row in igmp.lines().skip(1) {
@@ -96,7 +93,6 @@ impl KernelTable {
                 table.users.insert((index, Ipv4Addr::from(group.to_ne_bytes())), users);
             }
         }
-        table.sources.extend(filters.lines().skip(1).filter_map(wanted_source));
         table
     }
 
@@ -105,18 +101,13 @@ impl KernelTable {
         self.users.get(&(index, group)).copied().unwrap_or(0)
     }
 
-    /// Whether a source of a group is asked for on an interface.
-    pub(super) fn has_source(&self, index: u32, group: Ipv4Addr, source: Ipv4Addr) -> bool {
-        self.sources.contains(&(index, group, source))
-    }
-
     /// The version in force on an interface.
     pub(super) fn version(&self, index: u32) -> Option<IgmpVersion> {
         self.versions.get(&index).copied()
     }
 }
 
-/// Of an interface's row: `2	eth0      :     1      V3`.
+/// Of an interface's row: index, name and a colon, count, version.
 fn version(row: &str) -> Option<IgmpVersion> {
     match row.split_ascii_whitespace().next_back()? {
         "V1" => Some(IgmpVersion::V1),
@@ -126,17 +117,6 @@ fn version(row: &str) -> Option<IgmpVersion> {
     }
 }
 
-/// Of a source's row: `  2   eth0 0xef0a0001 0x0a010203      1      0`, where somebody includes it.
-fn wanted_source(row: &str) -> Option<(u32, Ipv4Addr, Ipv4Addr)> {
-    let address = |word: &str| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok().map(Ipv4Addr::from);
-    let mut words = row.split_ascii_whitespace();
-    let index = words.next()?.parse().ok()?;
-    // The second word is the interface's name, cut off after six letters.
-    let (group, source) = (address(words.nth(1)?)?, address(words.next()?)?);
-    let including: u64 = words.next()?.parse().ok()?;
-    (including > 0).then_some((index, group, source))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,26 +124,20 @@ mod tests {
     const GROUP: Ipv4Addr = Ipv4Addr::new(239, 10, 0, 1);
 
     #[test]
-    fn the_kernels_tables_are_read_as_it_writes_them() {
+    fn the_kernels_table_is_read_as_it_writes_it() {
         let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
                     1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
                     27\tfh-in-0123456:     2      V2\n\t\t\t\t01000AEF     3 0:00000000\t\t1\n\
                     \t\t\t\t010000E0     1 0:00000000\t\t0\n";
-        let filters = "Idx Device        MCA        SRC    INC    EXC\n\
-                       \u{20}27 fh-in- 0xef0a0001 0x0a010203      1      0\n\
-                       \u{20}27 fh-in- 0xef0a0001 0x0a010204      0      1\n\
-                       \u{20}27      e 0xef0a0001 0x0a010205      2      0\n";
-        let table = KernelTable::parse(igmp, filters);
+        let table = KernelTable::parse(igmp);
         assert_eq!(
             [table.version(1), table.version(27), table.version(2)],
             [Some(IgmpVersion::V3), Some(IgmpVersion::V2), None]
         );
         assert_eq!([table.users(27, GROUP), table.users(1, GROUP)], [3, 0]);
-        let asked = |last| table.has_source(27, GROUP, Ipv4Addr::new(10, 1, 2, last));
-        assert_eq!([asked(3), asked(4), asked(5), asked(6)], [true, false, true, false], "4 is only excluded");
         // Nothing that it might write instead is misread, or worse.
-        let noise = KernelTable::parse("x\n\t\n\t\t\t\tZZ 1\n3\n\t\t\t\t01000AEF x\n", "x\n1 2 3\n1 d 0xq 0x1 1 1\n\n");
-        assert!(noise.users.is_empty() && noise.sources.is_empty() && noise.versions.is_empty());
+        let noise = KernelTable::parse("x\n\t\n\t\t\t\tZZ 1\n3\n\t\t\t\t01000AEF x\n");
+        assert!(noise.users.is_empty() && noise.versions.is_empty());
     }
 
     #[test]

@@ -119,12 +119,11 @@ impl Table {
         if self.entries.is_empty() {
             return Vec::new();
         }
-        let read = || KernelTable::read(self.entries.keys().any(|key| key.source.is_some()));
-        let mut kernel = read();
+        let mut kernel = KernelTable::read();
         if kernel.as_ref().is_ok_and(|kernel| !self.absent(indices, Some(kernel)).is_empty()) {
             // The kernel writes a long table piece by piece, and a row can slip through between two: a healthy membership
             // must not be left for that.
-            kernel = read();
+            kernel = KernelTable::read();
         }
         let lost = self.absent(indices, kernel.as_ref().ok());
         match kernel {
@@ -150,10 +149,7 @@ impl Table {
             let Some(&index) = indices.get(&key.interface).filter(|index| entry.is_held_on(**index)) else {
                 return false;
             };
-            kernel.is_none_or(|kernel| {
-                kernel.users(index, key.group) >= ours[&(index, key.group)]
-                    && key.source.is_none_or(|source| kernel.has_source(index, key.group, source))
-            })
+            kernel.is_none_or(|kernel| kernel.users(index, key.group) >= ours[&(index, key.group)])
         };
         self.entries.iter().filter(|(key, entry)| !is_held(key, entry)).map(|(key, _)| key.clone()).collect()
     }
