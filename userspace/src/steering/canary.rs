@@ -9,7 +9,7 @@
 //! that has gone. Its receive buffer holds a datagram or two, so that it costs nothing when all frames pass; those that the
 //! buffer had no room for are counted by the kernel. Other sockets on the group get their copies as before.
 //!
-//! Deaf in these cases: a line with a VLAN tag, whose frames the kernel hands to the VLAN interface or drops; and a strict
+//! It cannot tell what a program of this host sends to the group by the same interface. Deaf in these cases: a line with a VLAN tag, whose frames the kernel hands to the VLAN interface or drops; and a strict
 //! `rp_filter` on an interface that has no route back to the source.
 #![forbid(unsafe_code)]
 
@@ -118,4 +118,65 @@ fn listen(interface: &str, group: SocketAddrV4) -> io::Result<Socket> {
     socket.set_multicast_all_v4(true)?;
     socket.bind(&group.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::steering::Memberships;
+
+    const GROUP: Ipv4Addr = Ipv4Addr::new(239, 255, 78, 1);
+    const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+    /// Sends small datagrams to the group over the loopback.
+    fn send(from: Ipv4Addr, to: SocketAddrV4, count: usize) {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.bind(&SocketAddrV4::new(from, 0).into()).unwrap();
+        socket.set_multicast_if_v4(&HERE).unwrap();
+        for _ in 0..count {
+            socket.send_to(&[0; 100], &to.into()).unwrap();
+        }
+    }
+
+    fn free_port() -> u16 {
+        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn everything_is_counted_once_it_has_settled() {
+        let to = SocketAddrV4::new(GROUP, free_port());
+        let mut any = Canary::open("lo", to, None, 0).unwrap();
+        let mut here = Canary::open("lo", to, Some(HERE), 0).unwrap();
+        let mut poll = |now_ns| [any.poll(now_ns), here.poll(now_ns)];
+        assert_eq!(poll(SETTLE_NS), [0, 0]);
+        send(HERE, to, 3);
+        assert_eq!(poll(SETTLE_NS), [0, 0], "the host has not joined the group");
+        let memberships = Memberships::default();
+        let lease = memberships.join(GROUP, "lo", None).unwrap();
+        send(HERE, to, 1);
+        assert_eq!(poll(SETTLE_NS), [1, 1]);
+        assert_eq!(poll(SETTLE_NS), [0, 0]);
+        send(HERE, to, 100);
+        assert_eq!(poll(SETTLE_NS), [100, 100], "with those that the buffer had no room for");
+        send(Ipv4Addr::new(127, 0, 0, 2), to, 100);
+        assert_eq!(poll(SETTLE_NS), [100, 0], "another source");
+        any.settle(SETTLE_NS);
+        send(HERE, to, 1);
+        assert_eq!(any.poll(2 * SETTLE_NS), 0, "forgiven");
+        send(HERE, to, 1);
+        assert_eq!([any.poll(2 * SETTLE_NS), here.poll(0)], [1, 2]);
+        drop(lease);
+        send(HERE, to, 1);
+        assert_eq!([any.poll(2 * SETTLE_NS), here.poll(0)], [0, 0], "it holds no membership itself");
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_to_himself_is_an_error_that_says_so() {
+        let other = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let to = SocketAddrV4::new(GROUP, other.local_addr().unwrap().port());
+        let error = Canary::open("lo", to, None, 0).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot watch the kernel's stack for {to} on `lo`: ")), "{error}");
+    }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, XskMap};
 use aya::programs::loaded_programs;
@@ -31,7 +32,7 @@ impl Site {
             ])
             .expect("a veth pair");
         }
-        let sender = Sender::start(&far, [10, 9, 1, 2].into(), TO);
+        let sender = Sender::start_every(Duration::from_micros(200), &far, [10, 9, 1, 2].into(), TO);
         Self { handler, _far: far, _sender: sender }
     }
 
@@ -58,13 +59,20 @@ const BROKEN: &str = "steering is broken";
 fn no_false_alarm_at_start_toggle_or_stop() {
     let site = Site::new();
     let handler = Handler::start(&site.handler, "native", LINE, "fh-out");
-    for _ in 0..100 {
+    for round in 0..100 {
+        if round % 10 == 0 {
+            // Every tenth time the canary has long settled, and counts.
+            std::thread::sleep(Duration::from_millis(250));
+        }
         handler.switch("unsubscribe");
         handler.switch("subscribe");
     }
     let packets = handler.line("packets").expect("a count");
     wait_for("packets", || handler.line("packets") > Some(packets + 200));
     assert_eq!(canary(&handler), 0, "{}", handler.log());
+    std::thread::sleep(Duration::from_millis(250));
+    let metric = ["feedhandler_canary_packets_total{channel=\"itch/one\",line=\"A\"} 0"];
+    assert_eq!(Handler::metrics(&site.handler, "feedhandler_canary_packets_total"), metric);
     let list = handler.feedctl(&["list"]).expect("a table");
     assert!(list.contains("CANARY"), "{list}");
     let log = handler.stop();
@@ -108,6 +116,25 @@ fn a_lost_rule_and_a_lost_socket_are_heard_in_native_mode() {
 #[test]
 fn a_lost_rule_and_a_lost_socket_are_heard_in_skb_mode() {
     alarms("skb");
+}
+
+#[test]
+fn two_lines_on_one_group_share_a_membership_and_know_their_own_packets() {
+    let site = Site::new();
+    let second = LINE.replace("\"A\"", "\"B\"").replace("26400", "26401");
+    let handler = Handler::start(&site.handler, "native", &format!("{LINE}\n{second}"), "fh-out");
+    let held = || Handler::metrics(&site.handler, "feedhandler_memberships{");
+    let joined = || site.handler.joined_groups("fh-in").expect("the table").contains(TO.ip());
+    assert_eq!((held(), joined()), (vec!["feedhandler_memberships{} 1".to_owned()], true));
+    // The group stays joined for B, so that all of A's packets pass to the kernel: as they should.
+    assert!(handler.feedctl(&["unsubscribe", "--line", "A"]).is_some(), "{}", handler.log());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(joined(), "left with the first line");
+    let status = handler.status();
+    let canaries = [0, 1].map(|line| status["channels"][0]["lines"][line]["canary_packets"].as_u64());
+    assert_eq!(canaries, [Some(0), Some(0)], "{}", handler.log());
+    assert!(handler.feedctl(&["unsubscribe", "--line", "B"]).is_some(), "{}", handler.log());
+    assert!(!joined(), "not left with the last line");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ impl Handler {
             [handler]
             name = "membership"
             grpc = "unix:{}"
+            metrics = "127.0.0.1:9184"
             [[interface]]
             name = "fh-in"
             mode = "{mode}"
@@ -99,6 +102,19 @@ impl Handler {
     /// A number of the first line's status; absent is `None`.
     pub fn line(&self, name: &str) -> Option<u64> {
         self.status()["channels"][0]["lines"][0][name].as_u64()
+    }
+
+    /// The lines of /metrics that begin so; of a handler in `namespace`.
+    pub fn metrics(namespace: &Namespace, prefix: &str) -> Vec<String> {
+        let get = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect("127.0.0.1:9184")?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = namespace.enter(get).expect("inside").expect("an answer");
+        text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
     }
 
     pub fn switch(&self, verb: &str) {

@@ -138,14 +138,19 @@ impl Counter {
     }
 }
 
-/// Sends a small datagram to a group every two milliseconds, until dropped.
+/// Sends a small datagram to a group every so often, until dropped.
 pub struct Sender {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sender {
+    /// Every two milliseconds.
     pub fn start(namespace: &Namespace, from: Ipv4Addr, group: SocketAddrV4) -> Self {
+        Self::start_every(Duration::from_millis(2), namespace, from, group)
+    }
+
+    pub fn start_every(interval: Duration, namespace: &Namespace, from: Ipv4Addr, group: SocketAddrV4) -> Self {
         let socket: UdpSocket = namespace
             .enter(|| {
                 let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
@@ -161,7 +166,7 @@ impl Sender {
             while !is_over.load(Relaxed) {
                 // While the link is down there is no route.
                 let _ = socket.send_to(HEARTBEAT, group);
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::sleep(interval);
             }
         });
         Self { stop, thread: Some(thread) }
