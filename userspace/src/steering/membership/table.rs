@@ -10,7 +10,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use super::kernel::{IgmpVersion, KernelTable};
 use super::link::Link;
 use super::{MembershipEvent, MembershipKey};
-use crate::net::socket::join_source;
+use crate::net::socket::set_source_joined;
 use crate::steering::{SteeringError, probe};
 
 /// All memberships, and what was last seen of their interfaces.
@@ -83,7 +83,7 @@ impl Held {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         match key.source {
             None => socket.join_multicast_v4_n(&key.group, &InterfaceIndexOrAddress::Index(index))?,
-            Some(source) => join_source(&socket, key.group, source, index)?,
+            Some(source) => set_source_joined(&socket, key.group, source, index, true)?,
         }
         Ok(Self { _socket: socket, index })
     }
