@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use feedhandler::steering::{IgmpVersion, MembershipEvent, MembershipKey, Memberships, igmp_version};
 
+use crate::turn::turn;
 use handler::Handler;
 use switch::{BYSTANDER, Counter, INTERFACE, MEMBERSHIP_INTERVAL, SOURCES, Sender, Switch, ip, wait_for};
 
@@ -102,7 +103,6 @@ fn only_the_source_that_was_asked_for_arrives_with_igmp_v3() {
 #[test]
 fn with_igmp_v2_no_source_can_be_asked_for_and_that_is_said() {
     let switch = Switch::new(2);
-    ip(&switch.handler, "link set lo up");
     let memberships = Memberships::default();
     let counter = Counter::new(&switch.handler, INTERFACE, TO);
     let _senders = SOURCES.map(|source| Sender::start(&switch.source, source, TO));
@@ -174,6 +174,7 @@ fn memberships_outlive_their_link() {
 
 #[test]
 fn the_handler_keeps_its_groups_on_a_snooping_switch() {
+    let _turn = turn();
     let switch = Switch::new(3);
     ip(&switch.handler, "link add fh-out type veth peer name far-out");
     ip(&switch.handler, "addr add 10.61.0.1/24 dev fh-out");

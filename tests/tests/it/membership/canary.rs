@@ -11,6 +11,7 @@ use xdp_ebpf::GroupKey;
 
 use super::handler::Handler;
 use super::switch::{Sender, wait_for};
+use crate::turn::turn;
 
 const TO: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 10, 0, 1), 26400);
 const LINE: &str = "[[feed.channel.line]]\nname = \"A\"\ninterface = \"fh-in\"\ngroup = \"239.10.0.1:26400\"";
@@ -57,6 +58,7 @@ const BROKEN: &str = "steering is broken";
 
 #[test]
 fn no_false_alarm_at_start_toggle_or_stop() {
+    let _turn = turn();
     let site = Site::new();
     let handler = Handler::start(&site.handler, "native", LINE, "fh-out");
     for round in 0..100 {
@@ -80,6 +82,7 @@ fn no_false_alarm_at_start_toggle_or_stop() {
 }
 
 fn alarms(mode: &str) {
+    let _turn = turn();
     let site = Site::new();
     let handler = Handler::start(&site.handler, mode, LINE, "fh-out");
     wait_for("packets", || handler.line("packets") > Some(200));
@@ -120,6 +123,7 @@ fn a_lost_rule_and_a_lost_socket_are_heard_in_skb_mode() {
 
 #[test]
 fn two_lines_on_one_group_share_a_membership_and_know_their_own_packets() {
+    let _turn = turn();
     let site = Site::new();
     let second = LINE.replace("\"A\"", "\"B\"").replace("26400", "26401");
     let handler = Handler::start(&site.handler, "native", &format!("{LINE}\n{second}"), "fh-out");
@@ -139,6 +143,7 @@ fn two_lines_on_one_group_share_a_membership_and_know_their_own_packets() {
 
 #[test]
 fn kernel_sockets_have_no_canary() {
+    let _turn = turn();
     let site = Site::new();
     let handler = Handler::start(&site.handler, "socket", LINE, "fh-out");
     wait_for("packets", || handler.line("packets") > Some(200));

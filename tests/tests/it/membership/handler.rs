@@ -12,6 +12,7 @@ use feedhandler_testkit::lab::Namespace;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::switch::wait_for;
 use crate::binaries::program;
 
 /// A running handler with one channel; killed when dropped.
@@ -117,8 +118,10 @@ impl Handler {
         text.lines().filter(|line| line.starts_with(prefix)).map(str::to_owned).collect()
     }
 
+    /// Switches all lines. A refusal (a worker that got no time for a second) is taken back by the handler, and asked
+    /// again here.
     pub fn switch(&self, verb: &str) {
-        assert!(self.feedctl(&[verb, "--all"]).is_some(), "{verb}: {}", self.log());
+        wait_for(verb, || self.feedctl(&[verb, "--all"]).is_some());
     }
 
     /// Ends it as an operator would; its log.

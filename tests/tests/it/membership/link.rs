@@ -75,7 +75,6 @@ fn groups_are_reported_again_when_the_carrier_comes_back() {
             assert_eq!(memberships.check(), []);
         }
         let each = begun.elapsed() / 100;
-        println!("a check takes {each:?}");
         assert!(each < Duration::from_millis(5), "{each:?} is too much for ten a second");
     });
 }
