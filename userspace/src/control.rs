@@ -7,6 +7,7 @@
 
 pub mod cli;
 mod events;
+mod groups;
 mod grpc;
 mod interfaces;
 mod lines;
@@ -121,6 +122,7 @@ pub struct Desk {
     /// What `lines` says, for everybody who must not wait for a change: locked for moments only.
     states: Mutex<Vec<LineState>>,
     events: Mutex<events::Events>,
+    groups: groups::Groups,
 }
 
 #[derive(Debug)]
@@ -154,6 +156,7 @@ impl Desk {
             .collect();
         let lines: Vec<_> = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
         let states = lines.iter().map(lines::Held::state).collect();
+        let groups = groups::Groups::new(plan.lines.len());
         let events = events::Events::new(plan.channels.len(), plan.workers.len());
         Arc::new(Self {
             plan,
@@ -164,6 +167,7 @@ impl Desk {
             lines: Mutex::new(lines),
             states: Mutex::new(states),
             events: Mutex::new(events),
+            groups,
         })
     }
 
@@ -254,12 +258,14 @@ impl Desk {
                 reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
             }
         }
+        reasons.extend(self.group_reasons());
         reasons
     }
 
     /// Takes what the workers reported: logs losses and state changes (a few per second and channel at most), adds up
     /// latencies. [`serve`] calls it several times per second; without it call it yourself.
     pub fn poll(&self) {
+        self.check_groups();
         locked(&self.events).take_all(&self.plan, &self.links, monotonic_ns());
     }
 
@@ -282,6 +288,7 @@ impl Desk {
     /// Leaves all groups and detaches all programs: the first step of shutdown, before any AF_XDP socket is closed.
     pub fn detach(&self) {
         for (line, held) in locked(&self.lines).iter_mut().enumerate() {
+            self.disarm_canary(line);
             held.leave();
             self.show(line, held);
         }

@@ -20,7 +20,7 @@ use crate::clock::monotonic_ns;
 use crate::config::plan::Plan;
 use crate::control::Desk;
 use crate::edge::{Fault, reopen};
-use crate::net::interface::{Interface, InterfaceError};
+use crate::net::interface::Interface;
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -107,15 +107,9 @@ impl Keeper {
         let name = &self.plan.interfaces[interface].name;
         let now = match Interface::read(name) {
             Ok(now) => now,
-            Err(error @ (InterfaceError::Absent { .. } | InterfaceError::NotEthernet(_))) => {
-                self.desk.lose_lines(interface);
-                return Some((Fault::Gone, error.to_string()));
-            }
-            // Not an answer about the interface.
             Err(error) => return Some((Fault::Gone, error.to_string())),
         };
         if now.index != self.watched[interface].index {
-            self.desk.lose_lines(interface);
             if let Err(error) = self.take_into_use(interface) {
                 return Some((Fault::Gone, error));
             }
@@ -156,7 +150,7 @@ impl Keeper {
         let watched = &mut self.watched[interface];
         let changed = watched.carrier_changes != now.carrier_changes;
         watched.carrier_changes = now.carrier_changes;
-        let was_seen = self.desk.interface_health(interface).now.is_some_and(|(fault, _)| fault.is_outage());
+        let was_seen = self.desk.is_out(interface);
         if changed && now.carrier_changes.is_some() && !was_seen {
             self.desk.count_passing_fault(interface, Fault::NoCarrier);
         }

@@ -5,13 +5,14 @@
 //! Nothing here is on the data path.
 #![forbid(unsafe_code)]
 
+mod canary;
 mod filter;
 mod membership;
 mod probe;
 mod rules;
 mod trial;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -19,9 +20,13 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
 use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
 
+pub use canary::{Canary, SETTLE_NS};
 pub use filter::{Filter, FilterSettings};
-pub use membership::Membership;
-pub use probe::{DriverFeatures, driver_features};
+pub use membership::{
+    IgmpVersion, Lease, MembershipCounts, MembershipEvent, MembershipKey, Memberships, forced_igmp_version,
+    igmp_version,
+};
+pub use probe::{DriverFeatures, driver_features, interface_index};
 pub use trial::{TestRun, Trial, Trials, XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 use crate::config::plan::Mode;
@@ -113,6 +118,16 @@ pub enum SteeringError {
     Join {
         /// Multicast group.
         group: Ipv4Addr,
+        /// Kernel name of the interface.
+        interface: String,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
+    /// The kernel's stack could not be listened to.
+    #[error("cannot watch the kernel's stack for {group} on `{interface}`: {source}")]
+    Canary {
+        /// Multicast group and port.
+        group: SocketAddrV4,
         /// Kernel name of the interface.
         interface: String,
         /// The kernel's reason.

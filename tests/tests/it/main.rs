@@ -12,6 +12,7 @@ mod filter;
 mod golden;
 mod inside;
 mod layout;
+mod membership;
 mod process;
 mod simulation;
 mod steering;

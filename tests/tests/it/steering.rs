@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use feedhandler::config::plan::Mode;
-use feedhandler::steering::{Membership, Steering, driver_features};
+use feedhandler::steering::{MembershipCounts, Memberships, Steering, driver_features};
 use socket2::{Domain, Socket, Type};
 use xdp_ebpf::Verdict;
 use xdp_ebpf::frames::RULES;
@@ -148,28 +148,31 @@ fn memberships_are_the_kernels_and_end_with_their_owner() {
         let joined = || std::fs::read_to_string("/proc/net/igmp").unwrap().contains("01000AEF");
         let sources = || std::fs::read_to_string("/proc/net/mcfilter").unwrap();
         assert!(!joined());
-        let membership = Membership::join(group, "fh0", None).unwrap();
-        assert_eq!(membership.group(), group);
+        let memberships = Memberships::default();
+        let join = |group, interface, source| memberships.join(group, interface, source);
+        let lease = join(group, "fh0", None).unwrap();
+        assert_eq!((lease.key().group, lease.key().source), (group, None));
         assert!(joined());
-        let second = Membership::join(group, "fh0", None).unwrap();
-        drop(membership);
-        assert!(joined(), "the other membership holds");
+        let second = join(group, "fh0", None).unwrap();
+        drop(lease);
+        assert!(joined(), "the other lease holds it");
         drop(second);
         assert!(!joined());
 
-        let specific = Membership::join(group, "fh0", Some(Ipv4Addr::new(10, 1, 2, 3))).unwrap();
+        let source = Some(Ipv4Addr::new(10, 1, 2, 3));
+        let specific = join(group, "fh0", source).unwrap();
         assert!(joined() && sources().contains("0xef0a0001 0x0a010203"), "{}", sources());
         drop(specific);
         assert!(!joined());
 
-        let error = Membership::join(Ipv4Addr::new(10, 0, 0, 1), "fh0", None).unwrap_err().to_string();
+        let error = join(Ipv4Addr::new(10, 0, 0, 1), "fh0", None).unwrap_err().to_string();
         assert!(error.contains("not a multicast address"), "{error}");
-        let error = Membership::join(group, "fh9", None).unwrap_err().to_string();
+        let error = join(group, "fh9", None).unwrap_err().to_string();
         assert!(error.contains("`fh9` does not exist"), "{error}");
+        assert_eq!(memberships.counts(), MembershipCounts::default(), "what was refused is not kept");
         ip(&["addr", "flush", "dev", "fh0"]);
-        let error = Membership::join(group, "fh0", Some(Ipv4Addr::new(10, 1, 2, 3))).unwrap_err().to_string();
-        assert!(error.contains("no IPv4 address"), "{error}");
-        Membership::join(group, "fh0", None).unwrap();
+        let _specific = join(group, "fh0", source).expect("a source-specific join by index needs no address");
+        join(group, "fh0", None).unwrap();
     });
 }
 

@@ -62,6 +62,12 @@ impl Desk {
         tracing::warn!(interface = name, fault = fault.label(), "interface fault, over already");
     }
 
+    /// Whether nothing comes or goes on an interface now.
+    #[must_use]
+    pub fn is_out(&self, interface: usize) -> bool {
+        locked(&self.interfaces[interface].health).now.as_ref().is_some_and(|(fault, _)| fault.is_outage())
+    }
+
     /// Whether the filter of an interface is attached; true where there is none.
     #[must_use]
     pub fn is_attached(&self, interface: usize) -> bool {
@@ -73,6 +79,7 @@ impl Desk {
     /// # Errors
     /// Why not; this can be tried again.
     pub fn reattach(&self, interface: usize) -> Result<(), HealError> {
+        self.settle_canaries(interface);
         if let Some(steering) = locked(&self.interfaces[interface].steering).as_mut() {
             steering.reattach().map_err(EdgeError::from)?;
         }
@@ -90,11 +97,13 @@ impl Desk {
         interface: usize,
         reopen: impl FnOnce(Option<&mut Steering>) -> Result<Vec<OpenedPort>, EdgeError>,
     ) -> Result<(), HealError> {
+        self.settle_canaries(interface);
         let ports = reopen(locked(&self.interfaces[interface].steering).as_mut())?;
         for port in ports {
             self.replace_port(port)?;
         }
-        self.rejoin_lines(interface);
+        self.settle_canaries(interface);
+        self.check_groups();
         self.count_healed(interface, "link in use again");
         Ok(())
     }
@@ -138,16 +147,5 @@ impl Desk {
             tracing::error!(worker = self.plan.workers[worker].name, "has not taken its new port yet; is it alive?");
         }
         Ok(())
-    }
-
-    /// Notes that the link of an interface is gone, and its lines' memberships with it.
-    pub fn lose_lines(&self, interface: usize) {
-        let mut lines = locked(&self.lines);
-        for (line, held) in
-            lines.iter_mut().enumerate().filter(|(line, _)| self.plan.lines[*line].interface == interface)
-        {
-            held.leave();
-            self.show(line, held);
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{ControlError, Desk, locked};
-use crate::steering::{Membership, SteeringError};
+use crate::steering::{Lease, SteeringError};
 use crate::worker::shared::Command;
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
@@ -21,7 +21,8 @@ const COMMAND_ROOM: usize = 2;
 pub struct LineState {
     /// What was asked for last and not refused.
     pub desired: bool,
-    /// Joined, in the filter's map (where there is a filter) and enabled in the worker, which has confirmed it.
+    /// Joined, in the filter's map (where there is a filter) and enabled in the worker, which has confirmed it; and its
+    /// interface is not out.
     pub in_force: bool,
     /// Why the newest change failed, if it did.
     pub error: Option<String>,
@@ -41,7 +42,7 @@ pub struct Changes {
 pub(super) struct Held {
     desired: bool,
     error: Option<String>,
-    membership: Option<Membership>,
+    membership: Option<Lease>,
     has_rule: bool,
     /// What the worker confirmed last; `None` while it owes a confirmation.
     enabled: Option<bool>,
@@ -124,33 +125,14 @@ impl Desk {
         self.turn(lines, Turn::Off)
     }
 
-    /// Joins the groups of an interface's lines again, whose link is a new one. A join that fails shows in the line's
-    /// error, and the line is not in force.
-    pub(super) fn rejoin_lines(&self, interface: usize) {
-        let mut lines = locked(&self.lines);
-        for (line, held) in
-            lines.iter_mut().enumerate().filter(|(line, _)| self.plan.lines[*line].interface == interface)
-        {
-            held.leave();
-            if held.desired {
-                held.error = self.join(line, held).err().map(|error| error.to_string());
-            }
-            self.show(line, held);
-        }
-    }
-
-    fn join(&self, line: usize, held: &mut Held) -> Result<(), ControlError> {
-        let plan = &self.plan.lines[line];
-        let interface = &self.plan.interfaces[plan.interface].name;
-        let membership = Membership::join(*plan.group.ip(), interface, plan.source);
-        held.membership = Some(membership.map_err(|source| self.kernel_error(line, source))?);
-        Ok(())
-    }
-
     /// The state of every line, in the order of the plan. Never waits for a change that is under way.
     #[must_use]
     pub fn line_states(&self) -> Vec<LineState> {
-        locked(&self.states).clone()
+        let mut states = locked(&self.states).clone();
+        for (state, plan) in states.iter_mut().zip(&self.plan.lines) {
+            state.in_force &= !self.is_out(plan.interface);
+        }
+        states
     }
 
     fn turn(&self, lines: &[usize], turn: Turn) -> Result<Changes, ControlError> {
@@ -214,12 +196,15 @@ impl Desk {
         match turn {
             Turn::On => {
                 if held.membership.is_none() {
-                    self.join(line, held)?;
+                    held.membership = Some(self.join_group(line)?);
                 }
                 self.set_rule(line, held, turn)?;
-                self.tell_worker(line, held, turn, deadline)
+                self.tell_worker(line, held, turn, deadline)?;
+                self.arm_canary(line);
+                Ok(())
             }
             Turn::Off => {
+                self.disarm_canary(line);
                 self.tell_worker(line, held, turn, deadline)?;
                 self.set_rule(line, held, turn)?;
                 held.leave();
@@ -250,6 +235,7 @@ impl Desk {
         match back {
             Turn::On => self.turn_one(line, held, back, deadline),
             Turn::Off => {
+                self.disarm_canary(line);
                 // Without rule and group nothing arrives: both go, whether the worker confirms or not.
                 let told = self.tell_worker(line, held, back, deadline);
                 let ruled = self.set_rule(line, held, back);
@@ -307,7 +293,7 @@ impl Desk {
     }
 
     /// Names of a line's channel and of the line.
-    fn names(&self, line: usize) -> (String, String) {
+    pub(super) fn names(&self, line: usize) -> (String, String) {
         let plan = &self.plan.lines[line];
         (self.plan.channels[plan.channel].name.clone(), plan.name.clone())
     }
@@ -321,7 +307,7 @@ impl Desk {
         ControlError::Worker { channel, line: name, worker: self.worker_name(line) }
     }
 
-    fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
+    pub(super) fn kernel_error(&self, line: usize, source: SteeringError) -> ControlError {
         let (channel, line) = self.names(line);
         ControlError::Kernel { channel, line, source: Box::new(source) }
     }

@@ -91,6 +91,7 @@ impl Desk {
                 bytes: stats.bytes,
                 last_seen_age_ns: age_ns(stats.last_seen_ns),
             }),
+            canary_packets: self.canary_packets(line),
         }
     }
 
@@ -160,6 +161,7 @@ impl Desk {
                 .map(|refusal| v1::ModeRefused { mode: refusal.mode.label().to_owned(), why: refusal.why.clone() })
                 .collect(),
             unsubscribed: if has_program { plan.unsubscribed.label() } else { "" }.to_owned(),
+            igmp_version: self.igmp_version(interface).map_or(0, |version| version.number().into()),
         }
     }
 

@@ -43,15 +43,17 @@ pub fn list(groups: &[v1::Group]) -> String {
         "bytes",
         "by XDP",
         "last seen",
+        "canary",
         "error",
     ]);
-    numbers(&mut table, 8..12);
+    numbers(&mut table, 8..13);
     for group in groups {
         let received = [
             group.packets.to_string(),
             group.bytes.to_string(),
             group.frames.map_or_else(|| "-".to_owned(), |frames| frames.packets.to_string()),
             last_seen(group.last_seen_age_ns),
+            canary(group),
         ];
         let [before @ .., error] = group_cells(group);
         table.add_row(before.into_iter().chain(received).chain([error]));
@@ -76,6 +78,11 @@ fn group_cells(group: &v1::Group) -> [String; 9] {
 
 fn last_seen(age_ns: Option<u64>) -> String {
     age_ns.map_or_else(|| "never".to_owned(), |age_ns| format!("{} ago", duration(age_ns)))
+}
+
+/// What a line's canary heard; anything but a zero is a fault. A dash where there is none.
+fn canary(group: &v1::Group) -> String {
+    group.canary_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string())
 }
 
 /// The whole status.
@@ -154,9 +161,10 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
         "ahead",
         "malformed",
         "by XDP",
+        "canary",
         "last seen",
     ]);
-    numbers(&mut table, 6..13);
+    numbers(&mut table, 6..14);
     for line in status.channels.iter().flat_map(|channel| &channel.lines) {
         let group = line.group.clone().unwrap_or_default();
         table.add_row([
@@ -172,6 +180,7 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
             line.ahead.to_string(),
             line.malformed.to_string(),
             line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
+            line.group.as_ref().map_or_else(|| "-".to_owned(), canary),
             last_seen(line.last_seen_age_ns),
         ]);
     }

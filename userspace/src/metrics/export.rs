@@ -9,6 +9,7 @@
 //! `duplicate` there and `line_duplicate_total` are the same packets: never add them. The test `accounting` adds it all up.
 #![forbid(unsafe_code)]
 
+mod groups;
 mod interfaces;
 mod workers;
 
@@ -68,6 +69,7 @@ impl Collector for DeskCollector {
         channels(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
+        groups::groups(desk, &mut out)?;
         workers::workers(desk, &mut out)?;
         workers::ports(desk, &mut out)?;
         workers::latency(&desk.latencies(), &mut out)

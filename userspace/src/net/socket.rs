@@ -28,18 +28,6 @@ pub enum SocketError {
     /// An interface that cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// A source-specific join names the interface by its address.
-    #[error(
-        "{group} from {source_ip}: interface `{interface}` has no IPv4 address, which a source-specific join needs"
-    )]
-    NoAddress {
-        /// The group.
-        group: SocketAddrV4,
-        /// The only accepted source.
-        source_ip: Ipv4Addr,
-        /// Interface name.
-        interface: String,
-    },
     /// Kernel sockets do not write Ethernet headers.
     #[error(
         "{dest}: vlan = {vlan} cannot be sent in mode `socket`; make a VLAN interface (ip link add link … type vlan) \
@@ -188,9 +176,57 @@ fn set_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::R
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A socket's address as RFC 3678 wants it: `struct sockaddr_in` in the room of a `sockaddr_storage`.
+#[repr(C, align(8))]
+struct StoredAddress {
+    family: libc::sa_family_t,
+    port: u16,
+    address: [u8; 4],
+    rest: [u8; 120],
+}
+
+impl StoredAddress {
+    fn new(address: Ipv4Addr) -> Self {
+        Self { family: libc::AF_INET as libc::sa_family_t, port: 0, address: address.octets(), rest: [0; 120] }
+    }
+}
+
+/// `struct group_source_req` (RFC 3678).
+#[repr(C)]
+struct SourceGroup {
+    interface: u32,
+    group: StoredAddress,
+    source: StoredAddress,
+}
+
+const _: () = assert!(size_of::<SourceGroup>() == size_of::<libc::group_source_req>());
+
+/// Joins a group for one source only (or leaves it), on the interface with this index. By index, because
+/// IP_ADD_SOURCE_MEMBERSHIP names the interface by an address that it may not have, or share.
+pub(crate) fn set_source_joined(
+    socket: &Socket,
+    group: Ipv4Addr,
+    source: Ipv4Addr,
+    interface: u32,
+    joined: bool,
+) -> io::Result<()> {
+    let request = SourceGroup { interface, group: StoredAddress::new(group), source: StoredAddress::new(source) };
+    // SAFETY: the kernel reads just the request, which has the size and layout of the option's value.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            if joined { libc::MCAST_JOIN_SOURCE_GROUP } else { libc::MCAST_LEAVE_SOURCE_GROUP },
+            (&raw const request).cast(),
+            size_of::<SourceGroup>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Datagrams that the socket has dropped since it was made, mostly for lack of buffer: the counter that SO_RXQ_OVFL
 /// attaches to datagrams, here also right when no further datagram comes.
-fn dropped_count(socket: &Socket) -> io::Result<u32> {
+pub(crate) fn dropped_count(socket: &Socket) -> io::Result<u32> {
     let mut values = [0_u32; 16];
     let mut bytes = size_of_val(&values) as libc::socklen_t;
     // SAFETY: the kernel writes at most `bytes` bytes into `values`.

@@ -48,7 +48,10 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
 }
 
 /// Kernel index of an interface in the caller's network namespace.
-pub(super) fn interface_index(interface: &str) -> Result<u32, SteeringError> {
+///
+/// # Errors
+/// [`SteeringError::NoInterface`].
+pub fn interface_index(interface: &str) -> Result<u32, SteeringError> {
     let none = || SteeringError::NoInterface { interface: interface.to_owned() };
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).map_err(|_| none())?;
     netdevice::name_to_index(&socket, interface).map_err(|_| none())

@@ -24,6 +24,7 @@ pub(super) fn interfaces(status: &v1::GetStatusResponse) -> Table {
             or_dash(&faults.join(", ")),
             interface.healed.to_string(),
             or_dash(&interface.unsubscribed),
+            if interface.igmp_version == 0 { "-".to_owned() } else { interface.igmp_version.to_string() },
             or_dash(&verdicts),
         ]);
     }

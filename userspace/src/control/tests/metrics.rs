@@ -90,6 +90,15 @@ async fn every_counter_is_exported_with_its_value() {
     let mode = "feedhandler_interface_mode{interface=\"lo\",wanted=\"socket\",in_force=\"socket\"}";
     assert_eq!(series[mode], 1.0);
 
+    assert_eq!(
+        ["memberships", "memberships_missing"].map(|name| series[&format!("feedhandler_{name}{{}}")]),
+        [2.0, 0.0]
+    );
+    assert_eq!(types["feedhandler_membership_rejoins"], "counter");
+    assert!(series["feedhandler_interface_igmp_version{interface=\"lo\"}"] >= 1.0);
+    assert_eq!(types["feedhandler_canary_packets"], "counter");
+    assert!(!text.contains("feedhandler_canary_packets_total{"), "none with kernel sockets");
+
     let bucket =
         |le: &str| series[&format!("feedhandler_latency_seconds_bucket{{le=\"{le}\",stage=\"entry_to_sent\"}}")];
     assert_eq!([bucket("5e-7"), bucket("0.00001"), bucket("0.00002"), bucket("+Inf")], [3.0, 3.0, 5.0, 5.0]);

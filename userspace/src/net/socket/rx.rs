@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use arrayvec::ArrayVec;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use super::{Arrived, SocketError, dropped_count, receive_batch, set_option};
+use super::{Arrived, SocketError, dropped_count, receive_batch, set_option, set_source_joined};
 use crate::clock;
 use crate::metrics::{DropCounts, DropReason, PortCounts};
 use crate::net::interface::Interface;
@@ -196,9 +196,6 @@ impl LineSocket {
     fn open(line: &SocketLine, options: &SocketOptions) -> Result<Self, SocketError> {
         let SocketLine { line, group, ref interface, source, subscribed } = *line;
         let interface = Interface::read(interface)?;
-        if let (Some(source_ip), None) = (source, interface.ipv4) {
-            return Err(SocketError::NoAddress { group, source_ip, interface: interface.name });
-        }
         let refused = |step: &'static str| move |source| SocketError::Refused { address: group, step, source };
         let socket =
             Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(refused("cannot make a socket"))?;
@@ -215,11 +212,10 @@ impl LineSocket {
             return Ok(());
         }
         let index = InterfaceIndexOrAddress::Index(self.interface.index);
-        match (self.source, self.interface.ipv4) {
-            (Some(source), Some(address)) if joined => self.socket.join_ssm_v4(&source, group, &address)?,
-            (Some(source), Some(address)) => self.socket.leave_ssm_v4(&source, group, &address)?,
-            _ if joined => self.socket.join_multicast_v4_n(group, &index)?,
-            _ => self.socket.leave_multicast_v4_n(group, &index)?,
+        match self.source {
+            Some(source) => set_source_joined(&self.socket, *group, source, self.interface.index, joined)?,
+            None if joined => self.socket.join_multicast_v4_n(group, &index)?,
+            None => self.socket.leave_multicast_v4_n(group, &index)?,
         }
         self.is_joined = joined;
         Ok(())

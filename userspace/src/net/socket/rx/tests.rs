@@ -138,6 +138,28 @@ fn receive_now(frames: &Frames, port: &mut SocketRx) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn a_line_with_a_source_takes_that_source_alone() {
+    let frames = Frames::heap(256, 2048);
+    let (here, elsewhere) = (group(7), group(8));
+    let from = |index, group, source: [u8; 4]| SocketLine { source: Some(source.into()), ..line(index, group) };
+    let lines = [from(1, here, [127, 0, 0, 1]), from(2, elsewhere, [127, 9, 9, 9])];
+    let mut rx = SocketRx::new(&lines, &SocketOptions::default()).unwrap();
+    let mut ports = [here, elsewhere].map(sending_port);
+    for joined in [true, false, true] {
+        rx.set_line(1, joined).unwrap();
+        rx.set_line(2, joined).unwrap();
+        for tx in &mut ports {
+            send(&frames, tx, b"x");
+            tx.flush(&frames);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let got: Vec<LineIndex> = receive(&frames, &mut rx, 1).iter().map(|(line, _, _)| *line).collect();
+        assert_eq!(got, if joined { vec![1] } else { vec![] });
+        assert!(receive_now(&frames, &mut rx).is_empty(), "line 2 asks for another source");
+    }
+}
+
+#[test]
 fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
     let frames = Frames::heap(256, 2048);
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());

@@ -1,0 +1,273 @@
+//! What keeps the groups coming: the memberships, and a canary beside every line that the filter redirects.
+//!
+//! A canary lives while its line's rule is in force: opened last when a line is switched on, closed first when it is
+//! switched off. So nothing that a change lets pass is held against the filter.
+#![forbid(unsafe_code)]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use super::{ControlError, Desk, locked};
+use crate::clock::monotonic_ns;
+use crate::config::plan::Mode;
+use crate::steering::{
+    Canary, IgmpVersion, Lease, MembershipEvent, Memberships, SteeringError, forced_igmp_version, igmp_version,
+    interface_index,
+};
+
+/// Silence that ends a burst of packets at a canary, nanoseconds.
+const QUIET_NS: u64 = 1_000_000_000;
+
+/// Memberships, and by line of the plan a canary.
+#[derive(Debug)]
+pub(super) struct Groups {
+    memberships: Memberships,
+    watches: Vec<Watch>,
+}
+
+/// One line's canary.
+#[derive(Debug, Default)]
+struct Watch {
+    canary: Mutex<Slot>,
+    /// Packets that it heard.
+    packets: AtomicU64,
+    /// Whether it hears some now.
+    is_singing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    canary: Option<Canary>,
+    burst: Burst,
+}
+
+impl Groups {
+    pub(super) fn new(lines: usize) -> Self {
+        let watches = std::iter::repeat_with(Watch::default).take(lines).collect();
+        Self { memberships: Memberships::default(), watches }
+    }
+}
+
+impl Desk {
+    /// The memberships of all lines, and of whoever else takes a lease.
+    #[must_use]
+    pub fn memberships(&self) -> &Memberships {
+        &self.groups.memberships
+    }
+
+    /// Packets of a line that the kernel's stack got instead of the worker; `None` where nothing listens for them: in mode
+    /// `socket`, where the stack is the way, and on a tagged line.
+    #[must_use]
+    pub fn canary_packets(&self, line: usize) -> Option<u64> {
+        self.is_watched(line).then(|| self.groups.watches[line].packets.load(Relaxed))
+    }
+
+    /// The IGMP version in force on an interface of the plan; `None` if it is not known.
+    #[must_use]
+    pub fn igmp_version(&self, interface: usize) -> Option<IgmpVersion> {
+        igmp_version(&self.plan.interfaces[interface].name).ok().flatten()
+    }
+
+    /// Checks memberships and canaries, and logs what it finds. [`Desk::poll`] calls it; several times a second is right.
+    pub fn check_groups(&self) {
+        for event in self.groups.memberships.check() {
+            log_membership(&event);
+        }
+        let now_ns = monotonic_ns();
+        let index: Vec<_> =
+            self.plan.interfaces.iter().map(|interface| interface_index(&interface.name).ok()).collect();
+        for (line, plan) in self.plan.lines.iter().enumerate() {
+            self.poll_canary(line, index[plan.interface], now_ns);
+        }
+    }
+
+    /// Forgives what the canaries of an interface hear within the next moments: for whoever is about to take its program
+    /// or its sockets away and put them back.
+    pub fn settle_canaries(&self, interface: usize) {
+        let now_ns = monotonic_ns();
+        for (watch, _) in
+            self.groups.watches.iter().zip(&self.plan.lines).filter(|(_, line)| line.interface == interface)
+        {
+            if let Some(canary) = &mut locked(&watch.canary).canary {
+                canary.settle(now_ns);
+            }
+        }
+    }
+
+    /// Why lines do not get what they are subscribed to.
+    pub(super) fn group_reasons(&self) -> Vec<String> {
+        let missing = self.groups.memberships.missing();
+        let mut reasons: Vec<String> =
+            missing.into_iter().map(|(key, reason)| format!("group {key} is not joined: {reason}")).collect();
+        for (line, _) in self.groups.watches.iter().enumerate().filter(|(_, watch)| watch.is_singing.load(Relaxed)) {
+            let (channel, name) = self.names(line);
+            reasons.push(format!("line {name} of `{channel}` is not steered: the kernel's stack gets its packets"));
+        }
+        reasons
+    }
+
+    /// Joins a line's group.
+    pub(super) fn join_group(&self, line: usize) -> Result<Lease, ControlError> {
+        let plan = &self.plan.lines[line];
+        let interface = &self.plan.interfaces[plan.interface].name;
+        let joined = self.groups.memberships.join(*plan.group.ip(), interface, plan.source);
+        joined.map_err(|source| self.kernel_error(line, source))
+    }
+
+    /// Listens for what the filter lets pass of a line whose rule is in force. That it cannot is no reason to do without
+    /// the line.
+    pub(super) fn arm_canary(&self, line: usize) {
+        let mut slot = locked(&self.groups.watches[line].canary);
+        if slot.canary.is_none() && self.is_watched(line) {
+            match self.open_canary(line) {
+                Ok(canary) => slot.canary = Some(canary),
+                Err(error) => {
+                    let (channel, line) = self.names(line);
+                    tracing::warn!(channel, line, %error, "no canary: steering is not watched");
+                }
+            }
+        }
+    }
+
+    /// Stops listening, before anything of the line is undone.
+    pub(super) fn disarm_canary(&self, line: usize) {
+        self.poll_canary(line, None, monotonic_ns());
+        let watch = &self.groups.watches[line];
+        *locked(&watch.canary) = Slot::default();
+        watch.is_singing.store(false, Relaxed);
+    }
+
+    fn is_watched(&self, line: usize) -> bool {
+        let plan = &self.plan.lines[line];
+        self.mode_in_force(plan.interface) != Mode::Socket && plan.vlan == 0
+    }
+
+    fn open_canary(&self, line: usize) -> Result<Canary, SteeringError> {
+        let plan = &self.plan.lines[line];
+        Canary::open(&self.plan.interfaces[plan.interface].name, plan.group, plan.source, monotonic_ns())
+    }
+
+    fn poll_canary(&self, line: usize, index: Option<u32>, now_ns: u64) {
+        let watch = &self.groups.watches[line];
+        let mut slot = locked(&watch.canary);
+        let Some(canary) = &mut slot.canary else { return };
+        let packets = canary.poll(now_ns);
+        if index.is_some_and(|index| index != canary.interface_index())
+            && let Ok(followed) = self.open_canary(line)
+        {
+            *canary = followed;
+        }
+        watch.packets.fetch_add(packets, Relaxed);
+        let change = slot.burst.add(packets, now_ns);
+        watch.is_singing.store(slot.burst.is_on(), Relaxed);
+        drop(slot);
+        if let Some(change) = change {
+            self.log_burst(line, &change);
+        }
+    }
+
+    fn log_burst(&self, line: usize, change: &BurstChange) {
+        let (channel, name) = self.names(line);
+        let plan = &self.plan.lines[line];
+        let (group, interface) = (plan.group, &self.plan.interfaces[plan.interface].name);
+        match *change {
+            BurstChange::Began { packets } => tracing::error!(
+                channel, line = name, %group, interface, packets,
+                "steering is broken: the kernel's stack gets packets that the filter has a rule to redirect; \
+                 see the verdicts of the interface (no rule, no socket on the queue, fragment)"
+            ),
+            BurstChange::Ended { packets } => {
+                tracing::info!(channel, line = name, %group, interface, packets, "the kernel's stack gets no more of them");
+            }
+        }
+    }
+}
+
+fn log_membership(event: &MembershipEvent) {
+    match event {
+        MembershipEvent::Rejoined(key) => {
+            tracing::warn!(interface = key.interface, group = %key.group, source = ?key.source, "membership was lost, joined again");
+        }
+        MembershipEvent::Missing { key, reason } => {
+            tracing::error!(interface = key.interface, group = %key.group, source = ?key.source, reason, "not joined; tried again until it is");
+        }
+        MembershipEvent::Reported { interface, memberships } => {
+            tracing::info!(interface, memberships, "the link is back, its groups are reported again");
+        }
+        MembershipEvent::Version { interface, version, source_specific } => {
+            let version = version.number();
+            let forced = forced_igmp_version(interface);
+            if version < IgmpVersion::V3.number() && *source_specific > 0 {
+                tracing::warn!(
+                    interface,
+                    version,
+                    forced,
+                    source_specific,
+                    "IGMP below version 3 cannot ask for a source: the network sends the groups of source-specific lines from \
+                     every source, and the filter drops the others' here; unset force_igmp_version, or see to the querier"
+                );
+            } else {
+                tracing::info!(interface, version, forced, "IGMP version in force");
+            }
+        }
+        MembershipEvent::Unreadable(error) => {
+            tracing::warn!(
+                error,
+                "cannot read /proc/net/igmp: lost memberships are seen only by the interface's index"
+            );
+        }
+    }
+}
+
+/// Packets at a canary with no long silence between.
+#[derive(Clone, Copy, Debug, Default)]
+struct Burst {
+    packets: u64,
+    last_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BurstChange {
+    Began { packets: u64 },
+    Ended { packets: u64 },
+}
+
+impl Burst {
+    const fn is_on(&self) -> bool {
+        self.packets > 0
+    }
+
+    fn add(&mut self, packets: u64, now_ns: u64) -> Option<BurstChange> {
+        let was_on = self.is_on();
+        if packets > 0 {
+            self.packets += packets;
+            self.last_ns = now_ns;
+            return (!was_on).then_some(BurstChange::Began { packets });
+        }
+        if was_on && now_ns.saturating_sub(self.last_ns) >= QUIET_NS {
+            let ended = BurstChange::Ended { packets: self.packets };
+            *self = Self::default();
+            return Some(ended);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_said_once_when_it_begins_and_once_when_it_is_over() {
+        let mut burst = Burst::default();
+        assert_eq!(burst.add(0, 5), None);
+        assert_eq!(burst.add(3, 10), Some(BurstChange::Began { packets: 3 }));
+        assert_eq!(burst.add(0, 20), None);
+        assert_eq!(burst.add(4, QUIET_NS), None);
+        assert_eq!(burst.add(0, 2 * QUIET_NS - 1), None);
+        assert!(burst.is_on());
+        assert_eq!(burst.add(0, 2 * QUIET_NS), Some(BurstChange::Ended { packets: 7 }));
+        assert_eq!(burst.add(0, 9 * QUIET_NS), None);
+        assert_eq!(burst.add(1, 9 * QUIET_NS), Some(BurstChange::Began { packets: 1 }));
+    }
+}
