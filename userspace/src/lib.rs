@@ -17,6 +17,9 @@ pub mod replay;
 pub mod control;
 pub mod steering;
 
+pub mod doctor;
+pub mod privilege;
+
 pub mod clock;
 pub mod latency;
 pub mod metrics;

@@ -10,6 +10,7 @@ mod filter;
 mod golden;
 mod inside;
 mod layout;
+mod privileges;
 mod process;
 mod simulation;
 mod steering;
