@@ -17,7 +17,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
 use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
 
-pub use filter::{Filter, TestRun, XDP_PASS, XDP_REDIRECT};
+pub use filter::{Filter, PROGRAM as PROGRAM_NAME, TestRun, XDP_PASS, XDP_REDIRECT};
 pub use membership::Membership;
 pub use probe::{DriverFeatures, driver_features};
 

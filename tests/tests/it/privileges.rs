@@ -107,8 +107,9 @@ fn with_privileges(word: &str) -> impl FnOnce(String) -> String {
     move |text| text.replace("[handler]", &handler)
 }
 
-/// Runs the handler as `nobody`, with these capabilities as a service manager would give them.
-fn as_nobody(site: &Site, capabilities: &[&str], config: &Path) -> Command {
+/// Runs the handler as a user of its own (locked memory is counted by user), with these capabilities as a service manager
+/// would give them.
+fn as_user(site: &Site, uid: u32, capabilities: &[&str], config: &Path) -> Command {
     let copy = site.files.path().join("feedhandler");
     if !copy.exists() {
         fs::copy(program("feedhandler"), &copy).expect("a copy that anybody may run");
@@ -119,7 +120,8 @@ fn as_nobody(site: &Site, capabilities: &[&str], config: &Path) -> Command {
     let set = set.collect::<Vec<_>>().join(",");
     let mut command = site.namespace.command(Path::new("prlimit"));
     // 4 MiB may be locked: twice what the frames of `config` take.
-    command.args(["--memlock=4194304:4194304", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    let uid = uid.to_string();
+    command.args(["--memlock=4194304:4194304", "setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
     command.args(["--inh-caps", &set, "--ambient-caps", &set]);
     command.arg(&copy).args(["run", "--config"]).arg(config);
     command
@@ -158,7 +160,7 @@ fn by_default_only_the_keeper_holds_any_and_keep_gives_up_nothing() {
 fn a_user_with_ambient_capabilities_is_enough_for_xdp() {
     let site = Site::new();
     let file = config(&site, "user", with_privileges("none"));
-    let mut running = site.launch("user", as_nobody(&site, &XDP, &file));
+    let mut running = site.launch("user", as_user(&site, 61001, &XDP, &file));
     assert!(site.attached());
     assert_none(&running, false);
     assert_subscription_works(&site, &running);
@@ -169,7 +171,7 @@ fn a_user_with_ambient_capabilities_is_enough_for_xdp() {
 fn kernel_sockets_need_no_capability_at_all() {
     let site = Site::new();
     let file = config(&site, "socket", |text| text.replace("\"native\"", "\"socket\""));
-    let mut running = site.launch("socket", as_nobody(&site, &[], &file));
+    let mut running = site.launch("socket", as_user(&site, 61002, &[], &file));
     assert!(!site.attached());
     assert_none(&running, false);
     assert_subscription_works(&site, &running);
@@ -182,7 +184,7 @@ fn what_is_missing_is_named() {
     let file = config(&site, "missing", |text| text);
     for missing in XDP {
         let given: Vec<&str> = XDP.into_iter().filter(|name| *name != missing).collect();
-        let complaint = site.refused(as_nobody(&site, &given, &file));
+        let complaint = site.refused(as_user(&site, 61003, &given, &file));
         let name = format!("CAP_{}", missing.to_uppercase());
         assert!(complaint.contains(&format!("missing {name} (")), "{complaint}");
         assert!(complaint.contains(&format!("AmbientCapabilities={name} in")), "{complaint}");
@@ -190,11 +192,11 @@ fn what_is_missing_is_named() {
     }
     // 8192 frames of 2048 bytes: 16 MiB.
     let file = config(&site, "big", |text| text.replace("frame_count = 1024", "frame_count = 8192"));
-    let complaint = site.refused(as_nobody(&site, &XDP, &file));
+    let complaint = site.refused(as_user(&site, 61003, &XDP, &file));
     assert!(complaint.contains("16384 KiB") && complaint.contains("limit is 4096 KiB"), "{complaint}");
     assert!(complaint.contains("CAP_IPC_LOCK") && complaint.contains("LimitMEMLOCK"), "{complaint}");
     let locking = [&XDP[..], &["ipc_lock"]].concat();
-    let running = site.launch("big", as_nobody(&site, &locking, &file));
+    let running = site.launch("big", as_user(&site, 61003, &locking, &file));
     assert!(site.attached());
     drop(running);
 }

@@ -13,7 +13,8 @@ use super::{SteeringError, probe};
 /// Compiled by build.rs. Aligned, because the ELF reader looks at it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/feed_filter"));
 
-pub(super) const PROGRAM: &str = "feed_filter";
+/// Name of the program, in the object and in the kernel.
+pub const PROGRAM: &str = "feed_filter";
 
 /// Action `XDP_PASS`: on to the kernel's network stack.
 pub const XDP_PASS: u32 = 2;
