@@ -263,14 +263,6 @@ impl Steering {
 const DETACH_PATIENCE: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Refuses a process that may not load XDP programs, before it touches anything.
-///
-/// # Errors
-/// [`SteeringError::NotPermitted`] with the missing capabilities.
-pub fn check_permitted() -> Result<(), SteeringError> {
-    probe::check_capabilities()
-}
-
 /// Refuses an interface that runs a program; one of ours is given the time to go with its process.
 fn wait_until_free(interface: &str, interface_index: u32, filter: &Filter) -> Result<(), SteeringError> {
     let give_up = Instant::now() + DETACH_PATIENCE;

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -138,6 +139,11 @@ fn an_interface_that_cannot_be_used_is_a_problem() {
         check == "interface fh-in/link" && level == "problem" && words.contains("`ip link set dev fh-in up`")
     }));
     ip(&["link", "set", "fh-in", "up", "mtu", "9000"]);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !site.namespace.ip(&["link", "show", "dev", "fh-in"]).expect("ip link").contains("state UP") {
+        assert!(Instant::now() < deadline, "no carrier after 5 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let words = ["9000, and a frame of 2048 bytes"];
     report(doctor(&site, &config)).assert_only("interface fh-in/MTU", "problem", &words);
     ip(&["link", "set", "fh-in", "mtu", "1500"]);
