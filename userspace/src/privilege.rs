@@ -16,8 +16,8 @@ mod threads;
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
-    clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities, set_capabilities_secure_bits,
-    set_no_new_privs,
+    capability_is_in_ambient_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
+    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
 };
 use tracing::{info, warn};
 
@@ -25,6 +25,26 @@ pub use needs::{Need, check, limit, missing, needs, umem_bytes};
 pub use threads::{Holder, holders};
 
 use crate::config::plan::Privileges;
+
+/// What a thread keeps of what it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// What it may use.
+    pub held: CapabilitySet,
+    /// What of that a program that it executes has, too (the ambient set).
+    pub passed_on: CapabilitySet,
+}
+
+impl Keep {
+    /// Nothing at all.
+    pub const NOTHING: Self = Self { held: CapabilitySet::empty(), passed_on: CapabilitySet::empty() };
+
+    /// What changing a map takes before Linux 5.19.
+    pub const MAPS: Self = Self { held: CapabilitySet::BPF, passed_on: CapabilitySet::empty() };
+
+    /// What mending an interface takes. Settings of a NIC are put back by ethtool, which needs CAP_NET_ADMIN for it.
+    pub const KEEPER: Self = Self { held: KEEPER, passed_on: CapabilitySet::NET_ADMIN };
+}
 
 /// What the keeper keeps of what it had: attaching a program (NET_ADMIN, BPF, PERFMON), opening AF_XDP sockets (NET_RAW),
 /// locking their memory beyond the limit (IPC_LOCK), putting back a NIC's settings (NET_ADMIN).
@@ -71,28 +91,41 @@ pub enum PrivilegeError {
     },
 }
 
-/// Gives up all capabilities of the calling thread but those of `keep` that it has, for good; so will every thread that
-/// it makes from now on. Of `keep` it has nothing to pass on: what it executes has no capability.
+/// Gives up all capabilities of the calling thread but those of `keep` that it has, for good; a thread that it makes from
+/// now on has no more than it, and what it executes no more than `keep.passed_on`.
 ///
 /// # Errors
 /// The kernel's refusal of a step. Giving up needs no privilege; only the bounding set and the securebits need
 /// CAP_SETPCAP, and are left as they are without it.
-pub fn drop_here(keep: CapabilitySet) -> Result<(), PrivilegeError> {
+pub fn drop_here(keep: Keep) -> Result<(), PrivilegeError> {
     let failed = |step| move |errno: Errno| PrivilegeError::Drop { step, source: errno.into() };
     set_no_new_privs(true).map_err(failed("no_new_privs"))?;
     let had = capabilities(None).map_err(failed("reading the capabilities"))?;
+    let (held, passed_on) = (had.permitted & keep.held, had.permitted & keep.held & keep.passed_on);
+    // While everything is there: what is passed on must be inheritable before it is ambient, and both before the locks.
+    set_capabilities(None, CapabilitySets { inheritable: passed_on, ..had }).map_err(failed("the inheritable set"))?;
+    set_ambient(passed_on).map_err(failed("the ambient set"))?;
     if had.effective.contains(CapabilitySet::SETPCAP) {
         lock_secure_bits().map_err(failed("securebits"))?;
         empty_bounding_set().map_err(failed("the bounding set"))?;
     }
-    match clear_ambient_capability_set() {
-        // Before Linux 4.3 there is no ambient set.
-        Ok(()) | Err(Errno::INVAL) => {}
-        Err(errno) => return Err(failed("the ambient set")(errno)),
-    }
-    let kept = had.permitted & keep;
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    let sets = CapabilitySets { effective: held, permitted: held, inheritable: passed_on };
     set_capabilities(None, sets).map_err(failed("the capabilities"))
+}
+
+/// Makes the ambient set this one; touches only what is different, because it may be locked already.
+fn set_ambient(wanted: CapabilitySet) -> Result<(), Errno> {
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        match capability_is_in_ambient_set(capability) {
+            Ok(is) if is == wanted.contains(capability) => {}
+            Ok(is) => configure_capability_in_ambient_set(capability, !is)?,
+            // Beyond the last one that this kernel knows.
+            Err(Errno::INVAL) if bit > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Uid 0 means nothing for capabilities any more, and no ambient capability can be raised; both locked.
@@ -122,11 +155,11 @@ fn empty_bounding_set() -> Result<(), Errno> {
 /// What the threads that change rules must keep so that they can: nothing since Linux 5.19, where the file descriptor of a
 /// map is enough; before it, CAP_BPF if `kernel.unprivileged_bpf_disabled` is set. Found out by trying `access`, which
 /// reads or writes a map, on a thread without capabilities.
-pub fn for_maps(access: impl FnOnce() -> bool + Send) -> CapabilitySet {
+pub fn for_maps(access: impl FnOnce() -> bool + Send) -> Keep {
     let works = std::thread::scope(|scope| {
-        scope.spawn(|| drop_here(CapabilitySet::empty()).is_ok() && access()).join().unwrap_or(false)
+        scope.spawn(|| drop_here(Keep::NOTHING).is_ok() && access()).join().unwrap_or(false)
     });
-    if works { CapabilitySet::empty() } else { CapabilitySet::BPF }
+    if works { Keep::NOTHING } else { Keep::MAPS }
 }
 
 /// Gives up the main thread's privileges as the plan wants it. Every thread but the keeper must be made after this.
@@ -143,7 +176,7 @@ pub fn drop_main(wanted: Privileges, access: impl FnOnce() -> bool + Send) -> Re
 /// Gives up all of a worker's privileges, or of another thread's that only moves data: what [`drop_main`] had to leave.
 pub fn drop_worker(wanted: Privileges) {
     if wanted != Privileges::Keep
-        && let Err(error) = drop_here(CapabilitySet::empty())
+        && let Err(error) = drop_here(Keep::NOTHING)
     {
         warn!("{error}");
     }
@@ -156,8 +189,8 @@ pub fn drop_worker(wanted: Privileges) {
 pub fn drop_keeper(wanted: Privileges) -> Result<(), PrivilegeError> {
     match wanted {
         Privileges::Keep => Ok(()),
-        Privileges::Keeper => drop_here(KEEPER),
-        Privileges::None => drop_here(CapabilitySet::empty()),
+        Privileges::Keeper => drop_here(Keep::KEEPER),
+        Privileges::None => drop_here(Keep::NOTHING),
     }
 }
 

@@ -7,9 +7,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use feedhandler::config::plan::Mode;
+use feedhandler::net::{Frames, xsk};
+use feedhandler::privilege::{Keep, drop_here};
+use feedhandler::steering::Steering;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::CapabilitySet;
 
 use crate::binaries::program;
+use crate::inside;
 use crate::process::{Running, Site};
 
 /// A thread's name, and its sets as `/proc/PID/task/TID/status` has them.
@@ -199,4 +205,45 @@ fn what_is_missing_is_named() {
     let running = site.launch("big", as_user(&site, 61003, &locking, &file));
     assert!(site.attached());
     drop(running);
+}
+
+#[test]
+fn what_the_keeper_keeps_mends_an_interface_and_each_part_is_needed() {
+    const PAIR: inside::Pair = [("fh0", [10, 9, 0, 1]), ("fh1", [10, 9, 0, 2])];
+    const TEST: &str = "privileges::what_the_keeper_keeps_mends_an_interface_and_each_part_is_needed";
+    inside::in_namespace(TEST, &[PAIR], || {
+        // Attaches the program, opens a socket on more memory than may be locked, changes and restores a setting.
+        let mends = |keep: Keep| {
+            let mend = move || -> Result<(), String> {
+                drop_here(keep).map_err(|error| error.to_string())?;
+                let mut steering = Steering::attach("fh0", Mode::Native, 1).map_err(|error| error.to_string())?;
+                let frames = Frames::umem(8192, 2048, 1024, false).map_err(|error| error.to_string())?;
+                let pair = xsk::open(&frames, "fh0", 0, true, true, Mode::Native, 1024, 1);
+                let pair = pair.map_err(|error| error.to_string())?;
+                steering.set_socket(0, pair.fd).map_err(|error| error.to_string())?;
+                let output = Command::new("ethtool").args(["-K", "fh0", "gro", "on"]).output().expect("ethtool");
+                if output.status.success() { Ok(()) } else { Err("ethtool".to_owned()) }
+            };
+            std::thread::spawn(mend).join().expect("no panic")
+        };
+        rustix::process::setrlimit(
+            rustix::process::Resource::Memlock,
+            rustix::process::Rlimit { current: Some(1 << 20), maximum: Some(1 << 20) },
+        )
+        .expect("lowering a limit");
+        mends(Keep::KEEPER).expect("enough");
+        for (part, words) in [
+            (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+            (CapabilitySet::BPF, "CAP_BPF"),
+            (CapabilitySet::PERFMON, "CAP_PERFMON"),
+            (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+            (CapabilitySet::IPC_LOCK, "locked-memory"),
+        ] {
+            let without = Keep { held: Keep::KEEPER.held.difference(part), ..Keep::KEEPER };
+            let error = mends(without).expect_err(words);
+            assert!(error.contains(words), "{error}");
+        }
+        let silent = Keep { passed_on: CapabilitySet::empty(), ..Keep::KEEPER };
+        assert_eq!(mends(silent), Err("ethtool".to_owned()), "a program that is executed is not root for being uid 0");
+    });
 }

@@ -1,56 +1,101 @@
 //! Dropping is tried on threads of the test's own: it is for good, but only for the thread.
 #![forbid(unsafe_code)]
 
-use rustix::thread::{capability_is_in_ambient_set, capability_is_in_bounding_set, no_new_privs};
+use std::process::Command;
+
+use rustix::thread::{capability_is_in_bounding_set, no_new_privs};
 
 use super::*;
 use crate::config::{Config, Host};
 
-/// What the thread holds after `drop_here(keep)`, and whether it is locked; and what it held before.
-fn dropped(keep: CapabilitySet) -> (CapabilitySet, CapabilitySets) {
-    let thread = std::thread::spawn(move || {
-        let had = capabilities(None).unwrap().permitted;
-        drop_here(keep).unwrap();
-        assert!(no_new_privs().unwrap());
-        for bit in [CapabilitySet::NET_ADMIN, CapabilitySet::BPF] {
-            assert!(!capability_is_in_ambient_set(bit).unwrap());
-            if had.contains(CapabilitySet::SETPCAP) {
-                assert!(!capability_is_in_bounding_set(bit).unwrap());
-                assert!(capabilities_secure_bits().unwrap().contains(CapabilitiesSecureBits::NO_ROOT_LOCKED));
-            }
-        }
-        let sets = capabilities(None).unwrap();
-        // Nothing comes back.
-        let all = CapabilitySets { permitted: had, ..sets };
-        assert!(had == sets.permitted || set_capabilities(None, all).is_err());
-        // A second time is no error.
-        drop_here(keep).unwrap();
-        (had, sets)
-    });
-    thread.join().unwrap()
+const NONE: CapabilitySet = CapabilitySet::empty();
+
+/// Runs `body` on a thread of its own.
+fn on_a_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(body).join().unwrap()
+}
+
+fn permitted() -> CapabilitySet {
+    capabilities(None).unwrap().permitted
+}
+
+/// What a program that this thread executes may do.
+fn executed() -> CapabilitySet {
+    let output = Command::new("cat").arg("/proc/self/status").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    CapabilitySet::from_bits_retain(u64::from_str_radix(line.trim(), 16).unwrap())
 }
 
 #[test]
 fn a_thread_keeps_what_it_is_told_and_no_more() {
     let before = capabilities(None).unwrap();
-    let (_, nothing) = dropped(CapabilitySet::empty());
-    let none = CapabilitySet::empty();
-    assert_eq!(nothing, CapabilitySets { effective: none, permitted: none, inheritable: none });
-    let (had, keeper) = dropped(KEEPER);
-    assert_eq!(keeper, CapabilitySets { effective: had & KEEPER, permitted: had & KEEPER, inheritable: none });
+    let had = before.permitted;
+    for keep in [Keep::NOTHING, Keep::MAPS, Keep::KEEPER] {
+        let (held, passed_on) = (had & keep.held, had & keep.passed_on);
+        on_a_thread(move || {
+            drop_here(keep).unwrap();
+            let sets = CapabilitySets { effective: held, permitted: held, inheritable: passed_on };
+            assert_eq!(capabilities(None).unwrap(), sets, "{keep:?}");
+            assert!(no_new_privs().unwrap());
+            if had.contains(CapabilitySet::SETPCAP) {
+                assert!(!capability_is_in_bounding_set(CapabilitySet::NET_ADMIN).unwrap());
+                assert!(capabilities_secure_bits().unwrap().contains(CapabilitiesSecureBits::NO_ROOT_LOCKED));
+            }
+            assert_eq!(executed(), passed_on, "{keep:?}");
+            // Nothing comes back, and a second time is no error.
+            assert!(had == held || set_capabilities(None, CapabilitySets { permitted: had, ..sets }).is_err());
+            drop_here(keep).unwrap();
+            assert_eq!(capabilities(None).unwrap(), sets, "{keep:?}");
+        });
+    }
     assert_eq!(capabilities(None).unwrap(), before, "other threads keep theirs");
+}
+
+#[test]
+fn a_process_ends_up_with_the_keeper_alone() {
+    let had = permitted();
+    for (wanted, keeper, others) in
+        [(Privileges::Keeper, had & KEEPER, NONE), (Privileges::None, NONE, NONE), (Privileges::Keep, had, had)]
+    {
+        on_a_thread(move || {
+            let of_keeper = std::thread::spawn(move || {
+                drop_keeper(wanted).unwrap();
+                permitted()
+            });
+            drop_main(wanted, || true).unwrap();
+            // A thread of tokio's, say: it inherits.
+            let of_other = on_a_thread(permitted);
+            let of_worker = on_a_thread(move || {
+                drop_worker(wanted);
+                permitted()
+            });
+            assert_eq!(of_keeper.join().unwrap(), keeper, "{wanted:?}");
+            assert_eq!([permitted(), of_other, of_worker], [others; 3], "{wanted:?}");
+        });
+    }
 }
 
 #[test]
 fn map_access_decides_what_is_kept() {
     let seen = |works: bool| {
         for_maps(|| {
-            assert!(capabilities(None).unwrap().permitted.is_empty(), "tried without capabilities");
+            assert!(permitted().is_empty(), "tried without capabilities");
             works
         })
     };
-    assert_eq!(seen(true), CapabilitySet::empty());
-    assert_eq!(seen(false), CapabilitySet::BPF);
+    assert_eq!(seen(true), Keep::NOTHING);
+    assert_eq!(seen(false), Keep::MAPS);
+    // A kernel before 5.19: who changes rules keeps CAP_BPF, workers nothing.
+    let had = permitted();
+    on_a_thread(move || {
+        drop_main(Privileges::Keeper, || false).unwrap();
+        let of_worker = on_a_thread(|| {
+            drop_worker(Privileges::Keeper);
+            permitted()
+        });
+        assert_eq!([permitted(), of_worker], [had & CapabilitySet::BPF, NONE]);
+    });
 }
 
 #[test]
