@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -81,6 +80,9 @@ fn a_good_site_has_no_complaint_and_is_left_as_it_was() {
     let before = state();
     let report = report(doctor(&site, &config));
     assert_eq!(report.of_the_site(), []);
+    let jit = report.json["findings"].as_array().unwrap().iter().find(|f| f["check"] == "BPF JIT");
+    let told = jit.and_then(|jit| jit["found"].as_str()).is_some_and(|found| !found.contains("cannot tell"));
+    assert!(told, "only the host's own namespace tells, which root can enter: {jit:?}");
     // The worker of this plan is not pinned, which is worth a warning; the rest is the machine's.
     let complaints = report.complaints();
     assert!(
@@ -139,11 +141,6 @@ fn an_interface_that_cannot_be_used_is_a_problem() {
         check == "interface fh-in/link" && level == "problem" && words.contains("`ip link set dev fh-in up`")
     }));
     ip(&["link", "set", "fh-in", "up", "mtu", "9000"]);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !site.namespace.ip(&["link", "show", "dev", "fh-in"]).expect("ip link").contains("state UP") {
-        assert!(Instant::now() < deadline, "no carrier after 5 s");
-        std::thread::sleep(Duration::from_millis(5));
-    }
     let words = ["9000, and a frame of 2048 bytes"];
     report(doctor(&site, &config)).assert_only("interface fh-in/MTU", "problem", &words);
     ip(&["link", "set", "fh-in", "mtu", "1500"]);

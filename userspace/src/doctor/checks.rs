@@ -40,7 +40,7 @@ pub(super) fn no_interface() -> Vec<Finding> {
 /// Why a file told nothing, for a person.
 fn silence(why: Silence, path: &str) -> String {
     match why {
-        Silence::Absent => format!("cannot tell: the kernel has no {path}"),
+        Silence::Absent => format!("cannot tell: there is no {path} here"),
         Silence::Denied => format!("cannot tell: reading {path} needs root"),
         Silence::Odd => format!("cannot tell: {path} holds something unexpected"),
     }

@@ -2,8 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
 
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
 use super::files::{self, Files, Silence, Told};
 use crate::privilege;
@@ -13,6 +17,8 @@ use crate::privilege;
 pub(super) struct Host {
     /// Kernel release, such as `6.1.0-18-amd64`.
     pub release: String,
+    /// Whether the kernel has AF_XDP sockets.
+    pub has_af_xdp: bool,
     /// Whether the kernel has type information for BPF.
     pub has_btf: bool,
     /// `net.core.bpf_jit_enable`.
@@ -76,8 +82,9 @@ impl Host {
         rcu_offloaded.extend(tickless.iter().flatten());
         Self {
             release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            has_af_xdp: has_af_xdp(),
             has_btf: files.sys.join("kernel/btf/vmlinux").exists(),
-            jit: files.sysctl("net.core.bpf_jit_enable"),
+            jit: global_sysctl(files, "net.core.bpf_jit_enable"),
             unprivileged_bpf_disabled: files.sysctl("kernel.unprivileged_bpf_disabled"),
             capabilities: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
             memlock: privilege::limit(),
@@ -90,7 +97,7 @@ impl Host {
             clock: files::text(&clock.join("current_clocksource")),
             clocks: files::text(&clock.join("available_clocksource")),
             irqbalance: runs(files, "irqbalance"),
-            rmem_max: files.sysctl("net.core.rmem_max"),
+            rmem_max: global_sysctl(files, "net.core.rmem_max"),
             cpus: cpus(files),
         }
     }
@@ -105,6 +112,38 @@ impl Host {
     pub(super) fn is_since(&self, major: u32, minor: u32) -> bool {
         self.version().is_none_or(|version| version >= (major, minor))
     }
+}
+
+/// A setting of the whole host that only its first network namespace shows. From another one it is read on a thread that
+/// goes there for it, if it may.
+fn global_sysctl(files: &Files, name: &str) -> Told<u64> {
+    let here = files.sysctl(name);
+    if here != Err(Silence::Absent) {
+        return here;
+    }
+    let at = |pid: u32| {
+        let namespace = File::open(files.proc.join(pid.to_string()).join("ns/net")).ok()?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).ok()?;
+        files.sysctl(name).ok()
+    };
+    // The first process is there, and most often the shell that ran `ip netns exec`.
+    let there = || std::iter::once(1).chain(ancestors(files)).find_map(at);
+    std::thread::scope(|scope| scope.spawn(there).join()).ok().flatten().ok_or(Silence::Absent)
+}
+
+/// The process that started this one, the one that started that, and so on.
+fn ancestors(files: &Files) -> impl Iterator<Item = u32> {
+    const MOST: usize = 32;
+    let parent = |of: &str| {
+        let status = files::text(&files.proc.join(of).join("status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok().filter(|pid| *pid > 1)
+    };
+    std::iter::successors(parent("self"), move |pid| parent(&pid.to_string())).take(MOST)
+}
+
+/// A refusal for lack of privileges says that there is something to refuse.
+fn has_af_xdp() -> bool {
+    !matches!(socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None), Err(Errno::AFNOSUPPORT))
 }
 
 /// By the kernel's command line, and by control groups (a partition of kind `isolated`).

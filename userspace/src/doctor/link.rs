@@ -65,8 +65,8 @@ pub(super) struct XdpAbilities {
     pub zero_copy: bool,
     /// Packets longer than a buffer.
     pub multi_buffer: bool,
-    /// The NIC's own receive timestamp.
-    pub hardware_time: bool,
+    /// A receive timestamp of the NIC, or of the driver, that the program can ask for.
+    pub receive_time: bool,
 }
 
 /// An XDP program that is attached.
@@ -90,9 +90,13 @@ pub(super) struct Bridge {
 impl Link {
     /// Reads an interface of the caller's network namespace.
     pub(super) fn read(files: &Files, name: &str) -> Result<Self, InterfaceError> {
-        let interface = Interface::read(name)?;
+        let mut interface = Interface::read(name)?;
         let folder = files.sys.join("class/net").join(name);
         let is_in_sysfs = files::number(&folder.join("ifindex")) == Ok(interface.index);
+        // The operational state follows the carrier with a delay of a second and more on a busy host.
+        let is_dormant = files::text(&folder.join("operstate")).is_ok_and(|state| state == "dormant");
+        let has_carrier = files::number(&folder.join("carrier")) == Ok(1_u8);
+        interface.has_carrier |= is_in_sysfs && interface.is_up && has_carrier && !is_dormant;
         let device = folder.join("device");
         let of_all = |key: &str| {
             let value = |name| files.interface_sysctl(name, key).unwrap_or_default();

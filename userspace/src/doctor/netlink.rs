@@ -51,7 +51,7 @@ pub(super) fn xdp_abilities(index: u32) -> Option<XdpAbilities> {
         redirect: has(NETDEV_XDP_ACT_REDIRECT),
         zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
         multi_buffer: has(NETDEV_XDP_ACT_RX_SG),
-        hardware_time: bits(NETDEV_A_DEV_XDP_RX_METADATA_FEATURES)
+        receive_time: bits(NETDEV_A_DEV_XDP_RX_METADATA_FEATURES)
             .is_some_and(|bits| bits & NETDEV_XDP_RX_METADATA_TIMESTAMP != 0),
     })
 }

@@ -95,7 +95,13 @@ fn write(folder: &Path, path: &str, text: &str) {
 
 /// The host that the files describe, in a process that may do what the keeper may.
 fn host(files: &Files) -> Host {
-    Host { release: "6.8.0-45-generic".into(), capabilities: KEEPER, memlock: Some(8 << 20), ..Host::read(files) }
+    Host {
+        release: "6.8.0-45-generic".into(),
+        has_af_xdp: true,
+        capabilities: KEEPER,
+        memlock: Some(8 << 20),
+        ..Host::read(files)
+    }
 }
 
 /// A NIC in good order.
@@ -123,7 +129,7 @@ fn nic(name: &str) -> Link {
             redirect: true,
             zero_copy: true,
             multi_buffer: true,
-            hardware_time: true,
+            receive_time: true,
         }),
         offloads: Some(vec!["rx-checksum".into()]),
         attached: None,

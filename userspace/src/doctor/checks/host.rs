@@ -66,6 +66,12 @@ fn kernel(findings: &mut Findings, host: &Host) {
 }
 
 fn bpf(findings: &mut Findings, host: &Host) {
+    if host.has_af_xdp {
+        findings.ok("AF_XDP", "the kernel has it");
+    } else {
+        let remedy = "take a kernel with CONFIG_XDP_SOCKETS=y, or mode = \"socket\"";
+        findings.problem("AF_XDP", "the kernel is built without", remedy);
+    }
     if host.has_btf {
         findings.ok("BTF", "/sys/kernel/btf/vmlinux is there");
     } else {
@@ -86,7 +92,8 @@ fn bpf(findings: &mut Findings, host: &Host) {
         ),
         Ok(_) => findings.ok("BPF JIT", "on"),
         Err(why @ Silence::Absent) => {
-            findings.warning("BPF JIT", silence(why, PATH), "take a kernel with CONFIG_BPF_JIT=y")
+            let remedy = "outside of any network namespace `sysctl net.core.bpf_jit_enable` tells; else the kernel lacks CONFIG_BPF_JIT";
+            findings.warning("BPF JIT", silence(why, PATH), remedy);
         }
         Err(why) => findings.warning("BPF JIT", silence(why, PATH), "run the doctor as root"),
     }
@@ -277,6 +284,9 @@ fn receive_buffer(findings: &mut Findings, host: &Host) {
             ),
             format!("`sysctl -w net.core.rmem_max={wanted}`, and the same in /etc/sysctl.d; or grant CAP_NET_ADMIN"),
         ),
-        Err(why) => findings.warning(CHECK, silence(why, "net.core.rmem_max"), "run the doctor as root"),
+        Err(why) => {
+            let remedy = format!("as root, outside of any network namespace: `sysctl -w net.core.rmem_max={wanted}`");
+            findings.warning(CHECK, silence(why, "net.core.rmem_max"), remedy);
+        }
     }
 }

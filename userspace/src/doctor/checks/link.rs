@@ -156,7 +156,7 @@ fn describe(can: XdpAbilities) -> String {
         (can.redirect, "redirect"),
         (can.zero_copy, "zero-copy"),
         (can.multi_buffer, "multi-buffer"),
-        (can.hardware_time, "hardware timestamps"),
+        (can.receive_time, "receive timestamps"),
     ];
     let list = |wanted: bool| {
         let names: Vec<&str> = all.iter().filter(|(has, _)| *has == wanted).map(|(_, name)| *name).collect();

@@ -88,6 +88,8 @@ fn the_process_is_judged_by_what_the_plan_needs() {
         });
         assert_eq!(complaints(&findings), [""; 0], "{limit:?} is enough");
     }
+    let findings = judged(&|host| host.has_af_xdp = false);
+    assert_only("AF_XDP", &findings, "host/AF_XDP problem", &["CONFIG_XDP_SOCKETS"]);
     // Without a plan nothing is known to fail.
     let mut facts = facts(&files);
     facts.host.capabilities = CapabilitySet::empty();

@@ -108,11 +108,11 @@ fn the_mode_decides_what_the_driver_must_do() {
     let with = |mode: &str| plan(|text| text.replacen("native", mode, 1));
     let copy_only = |link: &mut Link| {
         let abilities = link.abilities.as_mut().unwrap();
-        (abilities.zero_copy, abilities.hardware_time) = (false, false);
+        (abilities.zero_copy, abilities.receive_time) = (false, false);
     };
     let nothing = |link: &mut Link| link.abilities = Some(XdpAbilities::default());
     let findings = judged(&with("zero-copy"), 0, copy_only);
-    let words = ["native, redirect, multi-buffer; no zero-copy, hardware timestamps", "mode = \"native\" or \"auto\""];
+    let words = ["native, redirect, multi-buffer; no zero-copy, receive timestamps", "mode = \"native\" or \"auto\""];
     assert_only("zero-copy", &findings, "interface fh-in/XDP of the driver problem", &words);
     assert_eq!(complaints(&judged(&with("native"), 0, copy_only)), [""; 0]);
     let words = ["\"auto\" will take mode \"skb\""];
