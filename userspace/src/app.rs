@@ -10,17 +10,17 @@ use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::plan::{InterfacePlan, Mode, Plan, WorkerPlan};
+use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper::Keeper;
-use crate::steering;
+use crate::privilege;
 use crate::worker::Worker;
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: privileges → addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
-/// rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
+/// Up: privileges → addresses bound → filters attached → sockets in the XSKMAPs → privileges dropped → workers pinned and
+/// polling → subscriptions (join, rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
 /// reads; then the workers; sockets last.
 ///
 /// # Errors
@@ -28,15 +28,7 @@ use crate::worker::Worker;
 pub fn run(plan: Plan) -> anyhow::Result<()> {
     let plan = Arc::new(plan);
     // First of all: without privileges the control socket's directory would be refused, too, and hide the cause.
-    if plan.interfaces.iter().any(|interface| interface.mode != Mode::Socket) {
-        steering::check_permitted()?;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("control")
-        .enable_all()
-        .build()
-        .context("cannot start the control threads")?;
+    privilege::check(&plan)?;
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
     let cookie = cookie();
@@ -63,12 +55,21 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
-    let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker));
+    // Threads inherit: none that is made from here on has what this one has not.
+    privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control threads")?;
+    let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker, plan.privileges));
     let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
     let outcome = match desk.start_lines() {
         Ok(_) => {
             let keeper = Keeper::new(Arc::clone(&plan), Arc::clone(&desk), &facts);
             let _keeper = keeper.start(|| {}).context("cannot start the keeper")?;
+            privilege::report(plan.privileges);
             // With port 0 configured, this is where an operator learns the kernel's choice.
             info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
             let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
@@ -104,12 +105,13 @@ fn stop(desk: &Desk, threads: Vec<JoinHandle<Worker>>) {
     }
 }
 
-fn spawn(wanted: &WorkerPlan, worker: Worker) -> anyhow::Result<JoinHandle<Worker>> {
+fn spawn(wanted: &WorkerPlan, worker: Worker, privileges: Privileges) -> anyhow::Result<JoinHandle<Worker>> {
     let core = wanted.core.map(|id| core_affinity::CoreId { id });
     let name = wanted.name.clone();
     std::thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
+            privilege::drop_worker(privileges);
             if let Some(core) = core
                 && !core_affinity::set_for_current(core)
             {

@@ -221,6 +221,12 @@ impl Desk {
         locked(&self.interfaces[interface].steering).as_ref().map(Steering::verdicts).transpose()
     }
 
+    /// Whether the calling thread may use the maps of the programs; true where there is no program.
+    #[must_use]
+    pub fn can_read_maps(&self) -> bool {
+        (0..self.interfaces.len()).all(|interface| self.verdicts(interface).is_ok())
+    }
+
     /// What the XDP program redirected for a line; `None` without a program.
     ///
     /// # Errors

@@ -19,6 +19,9 @@ pub mod edge;
 pub mod keeper;
 pub mod steering;
 
+pub mod doctor;
+pub mod privilege;
+
 pub mod clock;
 pub mod latency;
 pub mod metrics;

@@ -21,7 +21,7 @@ use aya::programs::{ProgramError, XdpMode};
 use xdp_ebpf::{GroupKey, GroupRule, LineStats, Verdict};
 
 pub use canary::{Canary, SETTLE_NS};
-pub use filter::{Filter, FilterSettings};
+pub use filter::{Filter, FilterSettings, PROGRAM as PROGRAM_NAME};
 pub use membership::{
     IgmpVersion, Lease, MembershipCounts, MembershipEvent, MembershipKey, Memberships, forced_igmp_version,
     igmp_version,
@@ -306,14 +306,6 @@ impl Steering {
 /// How long a program of our name may still be attached: the kernel detaches a killed process's a little after it died.
 const DETACH_PATIENCE: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Refuses a process that may not load XDP programs, before it touches anything.
-///
-/// # Errors
-/// [`SteeringError::NotPermitted`] with the missing capabilities.
-pub fn check_permitted() -> Result<(), SteeringError> {
-    probe::check_capabilities()
-}
 
 /// Refuses an interface that runs a program; one of ours is given the time to go with its process.
 fn wait_until_free(interface: &str, interface_index: u32) -> Result<(), SteeringError> {

@@ -172,12 +172,13 @@ impl Scene<'_> {
 
     /// Detaches the program by its bpf_link, as its owner's rival could. (`ip link set … xdp off` is refused.)
     fn detach(&self, interface: &str) -> Result<()> {
-        let off = self.network.handler.ip(&["link", "set", "dev", interface, "xdp", "off"]);
-        ensure!(off.is_err(), "`ip link set {interface} xdp off` detached the program: it is not held by a bpf_link");
+        let before = fault::program_on(&self.network.handler, interface)?;
+        let _refused = self.network.handler.ip(&["link", "set", "dev", interface, "xdp", "off"]);
+        let after = fault::program_on(&self.network.handler, interface);
+        ensure!(after.is_ok_and(|after| after == before), "`ip link set {interface} xdp off` detached a bpf_link");
         // Links of all handlers on this machine are shown: ours is the one with the interface's program.
-        let program = fault::program_on(&self.network.handler, interface)?;
         let links: Value = serde_json::from_str(&self.bpftool(&["-j", "link", "show"])?).context("bpftool -j")?;
-        let on_it = |link: &&Value| link["type"] == "xdp" && link["prog_id"].as_u64() == Some(program);
+        let on_it = |link: &&Value| link["type"] == "xdp" && link["prog_id"].as_u64() == Some(before);
         let link = links.as_array().and_then(|links| links.iter().find(on_it));
         let id = link.and_then(|link| link["id"].as_u64()).context("no bpf_link on the interface")?;
         self.bpftool(&["link", "detach", "id", &id.to_string()]).map(drop)

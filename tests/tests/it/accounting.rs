@@ -6,11 +6,12 @@
 //! those with a foreign cookie).
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, XskMap};
 use feedhandler_testkit::mold::{Packet, Session, heartbeat};
+use socket2::{Domain, Socket, Type};
 use xdp_ebpf::frames::table;
 use xdp_ebpf::{GroupKey, GroupRule, Verdict};
 
@@ -118,7 +119,11 @@ fn the_kernels_share(site: &mut Site) {
     let (multicast, unicast) = site
         .near
         .enter(|| {
-            let multicast = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, unsubscribed.port())).unwrap();
+            // Beside the canaries of the lines, which have the same port.
+            let multicast = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            multicast.set_reuse_address(true).unwrap();
+            multicast.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, unsubscribed.port()).into()).unwrap();
+            let multicast = UdpSocket::from(multicast);
             for own in [[10, 9, 1, 1], [10, 9, 2, 1]] {
                 multicast.join_multicast_v4(unsubscribed.ip(), &own.into()).unwrap();
             }

@@ -51,6 +51,7 @@ const RULES: [Rule; 6] = [
             "userspace/src/bin/",
             "userspace/src/config",
             "userspace/src/control",
+            "userspace/src/doctor",
             "userspace/src/metrics",
             "userspace/src/recovery",
             "userspace/src/steering",

@@ -13,14 +13,14 @@ use tempfile::TempDir;
 use crate::binaries::program;
 
 /// A namespace for the handler with the two interfaces `fh-in` and `fh-out`, and files of its own.
-struct Site {
-    namespace: Namespace,
+pub struct Site {
+    pub namespace: Namespace,
     _far: Namespace,
-    files: TempDir,
+    pub files: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (namespace, far) = (Namespace::new("site").expect("root"), Namespace::new("far").expect("root"));
         for (number, (near, away)) in (1..).zip([("fh-in", "far-in"), ("fh-out", "far-out")]) {
             connect([
@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// Writes the configuration, changed by `change`.
-    fn config(&self, name: &str, change: impl FnOnce(String) -> String) -> PathBuf {
+    pub fn config(&self, name: &str, change: impl FnOnce(String) -> String) -> PathBuf {
         let socket = self.files.path().join(format!("{name}.sock"));
         let text = format!(
             r#"
@@ -75,17 +75,21 @@ impl Site {
         path
     }
 
-    fn command(&self, config: &Path) -> Command {
+    pub fn command(&self, config: &Path) -> Command {
         let mut command = self.namespace.command(&program("feedhandler"));
         command.args(["run", "--config"]).arg(config).stdin(Stdio::null());
         command
     }
 
     /// Starts the handler and waits until control answers.
-    fn start(&self, name: &str) -> Running {
-        let config = self.config(name, |text| text);
+    pub fn start(&self, name: &str) -> Running {
+        self.launch(name, self.command(&self.config(name, |text| text)))
+    }
+
+    /// Starts `command`, which runs the handler with the configuration `name`, and waits until control answers.
+    pub fn launch(&self, name: &str, mut command: Command) -> Running {
         let log = self.files.path().join(format!("{name}.log"));
-        let child = self.command(&config).stderr(fs::File::create(&log).expect("a file")).spawn().expect("starts");
+        let child = command.stderr(fs::File::create(&log).expect("a file")).spawn().expect("starts");
         let running = Running { child, socket: self.files.path().join(format!("{name}.sock")), log };
         let deadline = Instant::now() + Duration::from_secs(10);
         while !running.feedctl(&["status"]).status.success() {
@@ -100,7 +104,7 @@ impl Site {
         self.refused(self.command(config))
     }
 
-    fn refused(&self, mut command: Command) -> String {
+    pub fn refused(&self, mut command: Command) -> String {
         // Into a file: nobody reads a pipe while the process is waited for.
         let log = self.files.path().join("refusal.log");
         let mut child = command.stderr(fs::File::create(&log).expect("a file")).spawn().expect("starts");
@@ -125,20 +129,20 @@ impl Site {
         complaints[0].to_owned()
     }
 
-    fn attached(&self) -> bool {
+    pub fn attached(&self) -> bool {
         self.namespace.ip(&["link", "show"]).expect("ip link").contains("xdp")
     }
 }
 
 /// A handler that runs; killed when dropped.
-struct Running {
-    child: Child,
+pub struct Running {
+    pub child: Child,
     socket: PathBuf,
-    log: PathBuf,
+    pub log: PathBuf,
 }
 
 impl Running {
-    fn feedctl(&self, arguments: &[&str]) -> Output {
+    pub fn feedctl(&self, arguments: &[&str]) -> Output {
         let endpoint = format!("unix:{}", self.socket.display());
         let mut command = Command::new(program("feedctl"));
         command.args(["--endpoint", &endpoint]).args(arguments).output().expect("starts")

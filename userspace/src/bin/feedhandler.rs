@@ -1,7 +1,7 @@
-//! The feed handler: `run`, `check`, `replay`.
+//! The feed handler: `run`, `check`, `doctor`, `replay`.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use feedhandler::config::Config;
 use feedhandler::config::plan::Plan;
+use feedhandler::doctor;
 use tracing_subscriber::EnvFilter;
 
 /// Market-data feed handler: exchange multicast in over AF_XDP, one clean, ordered, normalised stream out.
@@ -36,6 +37,15 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Say what this host can do and what to fix; changes nothing. Exit status: 0 = all ok, 1 = warnings, 2 = problems.
+    Doctor {
+        /// The configuration file to judge the host for; without it, the host and its physical interfaces.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read captures (pcap, pcapng, either gzipped) through the channels of a configuration and report.
     Replay {
         /// The configuration file; lines are found by group, port and VLAN.
@@ -54,7 +64,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log_json);
     match run(cli.verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             // One line, the outermost step first: what an operator greps for.
             eprintln!("feedhandler: {}", one_line(&error));
@@ -77,9 +87,10 @@ fn one_line(error: &anyhow::Error) -> String {
     text
 }
 
-fn run(verb: Verb) -> anyhow::Result<()> {
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Run { config } => feedhandler::app::run(load(&config)?),
+        Verb::Doctor { config, json } => return examine(config.as_deref(), json),
+        Verb::Run { config } => feedhandler::app::run(load(&config)?)?,
         Verb::Check { config } => {
             let plan = load(&config)?;
             println!(
@@ -91,7 +102,6 @@ fn run(verb: Verb) -> anyhow::Result<()> {
                 plan.lines.len(),
                 plan.destinations.len()
             );
-            Ok(())
         }
         Verb::Replay { config, json, files } => {
             let report = feedhandler::replay::replay(&load(&config)?, &files)?;
@@ -100,9 +110,39 @@ fn run(verb: Verb) -> anyhow::Result<()> {
             } else {
                 print!("{report}");
             }
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what the doctor found; the answer is the exit status.
+fn examine(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    let plan = config.map(Config::load);
+    let report = doctor::examine(plan.as_ref().map(Result::as_ref), &doctor::Files::host());
+    let text = if json {
+        serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n"
+    } else {
+        report.text(style())
+    };
+    // A reader that has seen enough (head, grep -q) is no error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::from(report.exit_status()))
+}
+
+/// Colours and the terminal's own width for a person, neither for a file.
+fn style() -> doctor::Style {
+    let plain = doctor::Style::default();
+    if !std::io::stdout().is_terminal() {
+        return plain;
+    }
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| size.ws_col);
+    let width = if columns == 0 { plain.width } else { columns.min(plain.width) };
+    doctor::Style { colours: wants_colours(), width }
+}
+
+/// Unless the user says no (no-color.org).
+fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn load(path: &Path) -> anyhow::Result<Plan> {
@@ -113,7 +153,7 @@ fn start_log(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours are for people: not into a file or the journal.
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = std::io::stderr().is_terminal() && wants_colours();
     let log = log.with_ansi(colours);
     if json { log.json().init() } else { log.init() }
 }

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::file::{Config, Interface, Worker};
-use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Unsubscribed, WorkerPlan};
+use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Privileges, Unsubscribed, WorkerPlan};
 use super::{Host, Problem};
 use values::{Checker, quoted};
 
@@ -41,6 +41,12 @@ const UNSUBSCRIBED: [(&str, Unsubscribed); 2] =
 
 const IDLES: [(&str, Idle); 2] = [("spin", Idle::Spin), ("yield", Idle::Yield)];
 
+const PRIVILEGES: [(&str, Privileges); 3] = [
+    (Privileges::Keeper.label(), Privileges::Keeper),
+    (Privileges::None.label(), Privileges::None),
+    (Privileges::Keep.label(), Privileges::Keep),
+];
+
 /// Checks a configuration.
 pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
     let mut check = Checker::default();
@@ -50,6 +56,7 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         name: handler.name.clone(),
         grpc: grpc(&mut check, handler.grpc.as_deref().unwrap_or(DEFAULT_GRPC)),
         metrics: handler.metrics.as_deref().and_then(|address| metrics(&mut check, address)),
+        privileges: check.choice("handler.privileges", handler.privileges.as_deref(), &PRIVILEGES, Privileges::Keeper),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
         channels: Vec::new(),

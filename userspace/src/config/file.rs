@@ -34,6 +34,7 @@ pub struct Handler {
     pub name: String,
     pub grpc: Option<String>,
     pub metrics: Option<String>,
+    pub privileges: Option<String>,
 }
 
 /// `[[interface]]`: a network interface and how frames are exchanged with it.

@@ -19,6 +19,8 @@ pub struct Plan {
     pub grpc: Endpoint,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` = not at all.
     pub metrics: Option<SocketAddr>,
+    /// What is kept of the privileges after start.
+    pub privileges: Privileges,
     /// Interfaces, in file order.
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.
@@ -56,6 +58,29 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A loopback TCP address.
     Tcp(SocketAddr),
+}
+
+/// What is kept of the process's capabilities once everything is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// One thread keeps what mending an interface takes; all others have none.
+    Keeper,
+    /// No thread has any.
+    None,
+    /// Nothing is given up.
+    Keep,
+}
+
+impl Privileges {
+    /// The word used in the configuration and the log.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::None => "none",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 /// How frames are exchanged with an interface.

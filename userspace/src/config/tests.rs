@@ -3,7 +3,7 @@
 
 mod bad;
 
-use super::plan::{Endpoint, Mode, Plan, QueuePlan, StartAt, Unsubscribed};
+use super::plan::{Endpoint, Mode, Plan, Privileges, QueuePlan, StartAt, Unsubscribed};
 use super::*;
 use bad::BAD;
 
@@ -54,6 +54,7 @@ fn the_smallest_file_gets_the_documented_defaults() {
     let plan = parse(GOOD).unwrap();
     assert_eq!(plan.grpc, Endpoint::Unix("/run/feedhandler/control.sock".into()));
     assert_eq!(plan.metrics, None);
+    assert_eq!(plan.privileges, Privileges::Keeper);
     assert_eq!(plan.interfaces.iter().map(|i| i.mode).collect::<Vec<_>>(), [Mode::Auto, Mode::Socket, Mode::Auto]);
     let worker = &plan.workers[0];
     assert_eq!((worker.frame_count, worker.frame_bytes, worker.ring_entries, worker.core), (8192, 2048, 2048, Some(1)));

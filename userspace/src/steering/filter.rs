@@ -16,7 +16,8 @@ use crate::config::plan::Unsubscribed;
 /// Compiled by build.rs. Aligned, because the ELF reader looks at it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/feed_filter"));
 
-pub(super) const PROGRAM: &str = "feed_filter";
+/// Name of the program, in the object and in the kernel.
+pub const PROGRAM: &str = "feed_filter";
 
 /// What an instance of the program is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

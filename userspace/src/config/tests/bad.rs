@@ -24,6 +24,11 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["handler.metrics = \"9184\"", "ip:port"],
     ),
     (
+        "[[interface]]\nname = \"fh-a\"",
+        "privileges = \"drop\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.privileges = \"drop\": must be one of `keeper`, `none`, `keep`"],
+    ),
+    (
         "mode = \"socket\"",
         "mode = \"copy\"",
         &["interface[1].mode = \"copy\": must be one of `auto`, `zero-copy`, `native`, `skb`, `socket`"],

@@ -2,10 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
 use xsk_rs::umem::frame::FrameDesc;
+
+/// How long a UMEM that is beyond the locked-memory limit is tried again: the kernel counts one that was closed, by this
+/// process or one of the same user that was killed, for a little longer.
+const RELEASE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a pool could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -78,11 +83,17 @@ pub(super) fn create_umem(
         .build()
         .map_err(|error| illegal(&error))?;
     let count = NonZeroU32::new(frame_count).ok_or_else(|| illegal(&"no frames"))?;
-    Umem::new(config, count, huge_pages).map_err(|error| {
+    let give_up = Instant::now() + RELEASE_PATIENCE;
+    loop {
+        let error = match Umem::new(config, count, huge_pages) {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
         let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
         match cause.and_then(std::io::Error::raw_os_error) {
-            Some(code) => fail(std::io::Error::from_raw_os_error(code)),
-            None => illegal(&error),
+            Some(libc::ENOBUFS) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(5)),
+            Some(code) => return Err(fail(std::io::Error::from_raw_os_error(code))),
+            None => return Err(illegal(&error)),
         }
-    })
+    }
 }
