@@ -12,14 +12,14 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::config::plan::{Mode, Plan, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
-use crate::steering;
+use crate::steering::{self, nic};
 use crate::worker::Worker;
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: privileges → addresses bound → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
+/// Up: privileges → addresses bound → NIC settings → filters attached → sockets in the XSKMAPs → workers pinned and polling → subscriptions (join,
 /// rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
-/// reads; then the workers; sockets last.
+/// reads; then the workers and their sockets; the NIC's old settings last.
 ///
 /// # Errors
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
@@ -37,6 +37,11 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .context("cannot start the control threads")?;
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
+    // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
+    nic::restore_leftovers(&plan.state_dir);
+    // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
+    let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
+    let nics = nics.collect::<Result<Vec<_>, _>>()?;
     let cookie = cookie();
     let mut edges = build::edges(&plan, cookie)?;
     let mut workers = Vec::new();
@@ -66,6 +71,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     };
     desk.detach();
     stop(&desk, threads);
+    // Last: drivers refuse to change queues that a socket or a program uses.
+    nics.into_iter().for_each(|nic| drop(nic.restore()));
     info!("stopped");
     outcome
 }

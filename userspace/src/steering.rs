@@ -7,6 +7,7 @@
 
 mod filter;
 mod membership;
+pub mod nic;
 mod probe;
 
 use std::net::Ipv4Addr;
