@@ -10,6 +10,7 @@ mod filter;
 mod golden;
 mod inside;
 mod layout;
+mod nic;
 mod process;
 mod simulation;
 mod steering;
