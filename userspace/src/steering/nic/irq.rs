@@ -67,6 +67,22 @@ mod tests {
     }
 
     #[test]
+    fn a_virtio_device_has_the_interrupts_of_its_pci_device() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (pci, proc) = (folder.path().join("0000:00:03.0"), folder.path().join("proc"));
+        fs::create_dir_all(pci.join("msi_irqs/37")).unwrap();
+        fs::create_dir_all(pci.join("virtio2")).unwrap();
+        fs::create_dir_all(&proc).unwrap();
+        fs::write(proc.join("interrupts"), " 37: 0 PCI-MSIX-0000:00:03.0 1-edge virtio2-input.0\n").unwrap();
+        assert_eq!(irqs(&pci.join("virtio2"), &proc), Ok(vec![(37, "virtio2-input.0".to_owned())]));
+        // Any other device's parent is a bridge, whose interrupts are not ours.
+        fs::create_dir_all(pci.join("0000:01:00.0")).unwrap();
+        assert!(irqs(&pci.join("0000:01:00.0"), &proc).is_err());
+        fs::write(pci.join("0000:01:00.0/irq"), "37\n").unwrap();
+        assert!(irqs(&pci.join("0000:01:00.0"), &proc).is_ok(), "a line without MSI");
+    }
+
+    #[test]
     fn an_interrupt_is_named_by_its_last_word() {
         let table =
             "       CPU0  CPU1\n 7: 1 2 IO-APIC 5-edge ens1f0\n37: 0 0 PCI-MSIX-0000:00:03.0 0-edge ens1f0-TxRx-0\n";

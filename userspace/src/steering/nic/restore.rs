@@ -17,6 +17,8 @@ use super::setting::Setting;
 /// How long a killed handler may still hold its state file: its locks go a little after the signal.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the kernel may take to free a dead handler's AF_XDP queues, which it does after the locks are gone.
+const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What became of one setting, or of a whole state file.
 #[derive(Debug)]
@@ -187,7 +189,7 @@ pub(super) fn leftovers(kernel: &Kernel, state_dir: &Path) -> Vec<Report> {
         };
         let outcome = match taken {
             Ok(mut journal) => {
-                reports.extend(restore(kernel, &mut journal));
+                reports.extend(restore_twice(kernel, &mut journal));
                 continue;
             }
             // Its handler has just put everything back itself.
@@ -197,6 +199,17 @@ pub(super) fn leftovers(kernel: &Kernel, state_dir: &Path) -> Vec<Report> {
             Err(Unusable::Failed(problem)) => Outcome::Failed(problem.to_string()),
         };
         reports.push(Report::new(&path.display().to_string(), None, outcome));
+    }
+    reports
+}
+
+/// Puts back a dead handler's changes; what fails is tried once more, since its queues may still have been in use.
+fn restore_twice(kernel: &Kernel, journal: &mut Journal) -> Vec<Report> {
+    let mut reports = restore(kernel, journal);
+    if reports.iter().any(|report| matches!(report.outcome, Outcome::Failed(_))) {
+        std::thread::sleep(QUEUE_PATIENCE);
+        reports.retain(|report| !matches!(report.outcome, Outcome::Failed(_)));
+        reports.extend(restore(kernel, journal));
     }
     reports
 }

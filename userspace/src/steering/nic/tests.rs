@@ -238,6 +238,27 @@ fn the_first_values_survive_a_start_that_could_not_put_them_back() {
 }
 
 #[test]
+fn a_queue_that_is_still_in_use_is_tried_again() {
+    let host = Fixture::new();
+    crash(host.apply(everything()).unwrap());
+    host.set("ethtool/refuse", "-L combined");
+    let reports = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // By then the first attempt was refused: it asks the script in the order of the changes, channels last.
+            let give_up = Instant::now() + Duration::from_secs(10);
+            while !host.get("ethtool/log").ends_with("-L combined 8") && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            fs::remove_file(host.at("ethtool/refuse")).unwrap();
+        });
+        host.leftovers()
+    });
+    assert_eq!(reports.last().unwrap(), "nic0: nic.channels: restored from 4 to 8");
+    assert!(reports.iter().all(|report| report.contains(": restored ")), "{reports:?}");
+    assert_eq!((host.changed(), host.state_file()), (vec![], None));
+}
+
+#[test]
 fn an_interrupted_change_is_put_back_whatever_it_became() {
     let host = Fixture::new();
     let mut applied = host.apply(NicPlan { rx_ring: Some(1024), ..NicPlan::default() }).unwrap();
