@@ -15,13 +15,16 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper::Keeper;
 use crate::privilege;
+use crate::steering::nic;
 use crate::worker::Worker;
+use crate::worker::shared::WorkerLink;
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: privileges → addresses bound → filters attached → sockets in the XSKMAPs → privileges dropped → workers pinned and
-/// polling → subscriptions (join, rule, line) → control plane. Down: programs first, so that nothing more is redirected into a socket that nobody
-/// reads; then the workers; sockets last.
+/// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keeper → privileges dropped →
+/// workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: the keeper stops looking; programs,
+/// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
+/// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
 /// # Errors
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
@@ -31,31 +34,21 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     privilege::check(&plan)?;
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
-    let cookie = cookie();
-    let mut edges = Vec::new();
-    let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
-    for index in 0..plan.interfaces.len() {
-        let (edge, opened) = edge::bring_up(&plan, index, cookie)?;
-        log_mode(&plan.interfaces[index], &edge);
-        edges.push(edge);
-        opened.into_iter().for_each(|port| ports[port.worker].push(port));
-    }
-    let (mut workers, mut links) = (Vec::new(), Vec::new());
-    let utc_ns = clock::utc_ns();
-    for (index, mut ports) in ports.into_iter().enumerate() {
-        ports.sort_by_key(|port| port.index);
-        let ports = ports.into_iter().map(|opened| opened.port).collect();
-        let (worker, link) = build::worker(&plan, index, ports, utc_ns)?;
-        workers.push(worker);
-        links.push(link);
-    }
+    // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
+    nic::restore_leftovers(&plan.state_dir);
+    // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
+    let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
+    let nics = nics.collect::<Result<Vec<_>, _>>()?;
+    let (edges, workers, links) = data_path(&plan)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
-    // Threads inherit: none that is made from here on has what this one has not.
+    // Threads inherit: none that is made from here on has what this one has not. But the keeper mends, and needs it all.
+    let keeper = Keeper::new(Arc::clone(&plan), Arc::clone(&desk), &facts, nics).start();
+    let keeper = keeper.context("cannot start the keeper")?;
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -67,8 +60,6 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
     let outcome = match desk.start_lines() {
         Ok(_) => {
-            let keeper = Keeper::new(Arc::clone(&plan), Arc::clone(&desk), &facts);
-            let _keeper = keeper.start(|| {}).context("cannot start the keeper")?;
             privilege::report(plan.privileges);
             // With port 0 configured, this is where an operator learns the kernel's choice.
             info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
@@ -77,10 +68,35 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         }
         Err(error) => Err(error.into()),
     };
+    keeper.pause();
     desk.detach();
     stop(&desk, threads);
+    drop(keeper);
     info!("stopped");
     outcome
+}
+
+/// Brings every interface up and builds the workers of the opened ports.
+fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerLink>)> {
+    let cookie = cookie();
+    let mut edges = Vec::new();
+    let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
+    for index in 0..plan.interfaces.len() {
+        let (edge, opened) = edge::bring_up(plan, index, cookie)?;
+        log_mode(&plan.interfaces[index], &edge);
+        edges.push(edge);
+        opened.into_iter().for_each(|port| ports[port.worker].push(port));
+    }
+    let (mut workers, mut links) = (Vec::new(), Vec::new());
+    let utc_ns = clock::utc_ns();
+    for (index, mut ports) in ports.into_iter().enumerate() {
+        ports.sort_by_key(|port| port.index);
+        let ports = ports.into_iter().map(|opened| opened.port).collect();
+        let (worker, link) = build::worker(plan, index, ports, utc_ns)?;
+        workers.push(worker);
+        links.push(link);
+    }
+    Ok((edges, workers, links))
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

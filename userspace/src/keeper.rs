@@ -7,6 +7,9 @@
 //! - a link that was deleted and made again: filter attached, sockets opened, workers' ports exchanged, groups joined;
 //! - a program that somebody detached: attached again, as soon as the place is free.
 //!
+//! The keeper also holds the NIC settings that were changed: a new link gets them anew, and they are put back when the
+//! keeper ends. It is the one thread that keeps privileges after the start.
+//!
 //! A link that goes down and comes up needs nothing: sockets and program stay, and the kernel reports its groups again. No
 //! interface waits for another, and no worker is stopped.
 #![forbid(unsafe_code)]
@@ -21,6 +24,8 @@ use crate::config::plan::Plan;
 use crate::control::Desk;
 use crate::edge::{Fault, reopen};
 use crate::net::interface::Interface;
+use crate::privilege;
+use crate::steering::nic::{self, Applied};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -47,18 +52,32 @@ pub struct Keeper {
     plan: Arc<Plan>,
     desk: Arc<Desk>,
     watched: Vec<Watched>,
+    /// NIC settings that are in force on our account, by interface; `None` where a new link could not be given them.
+    nics: Vec<Option<Applied>>,
 }
 
-/// The running keeper; stops and is waited for when dropped.
+/// The running keeper; ends and is waited for when dropped.
 #[derive(Debug)]
 pub struct Running {
     thread: Option<JoinHandle<()>>,
-    stop: Option<Sender<()>>,
+    /// What is sent is dropped by the keeper once it has stopped looking. Itself dropped to end it.
+    pause: Option<Sender<Sender<()>>>,
+}
+
+impl Running {
+    /// Ends the looking and the mending, before what is looked after is taken down on purpose. NIC settings stay.
+    pub fn pause(&self) {
+        let (answer, answered) = channel();
+        if self.pause.as_ref().is_some_and(|pause| pause.send(answer).is_ok()) {
+            // The answer is that its sender is dropped: by the keeper that has read it, or by its end.
+            let _ = answered.recv();
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.pause.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -68,38 +87,44 @@ impl Drop for Running {
 }
 
 impl Keeper {
-    /// A keeper of these interfaces, in the order of the plan, as they were when they were brought up.
+    /// A keeper of these interfaces, in the order of the plan, as they were when they were brought up, with the NIC settings
+    /// that were changed.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, desk: Arc<Desk>, interfaces: &[Interface]) -> Self {
+    pub fn new(plan: Arc<Plan>, desk: Arc<Desk>, interfaces: &[Interface], nics: Vec<Applied>) -> Self {
         let watched = interfaces.iter().map(|interface| Watched {
             index: interface.index,
             carrier_changes: interface.carrier_changes,
             starved_frames: 0,
             starved_ns: None,
         });
-        Self { plan, desk, watched: watched.collect() }
+        Self { plan, desk, watched: watched.collect(), nics: nics.into_iter().map(Some).collect() }
     }
 
-    /// Starts the thread. It first calls `prepare` in it.
+    /// Starts the thread, with the caller's privileges as far as the plan lets it keep them.
     ///
     /// # Errors
     /// The system's, if it has no thread for us.
-    pub fn start(mut self, prepare: impl FnOnce() + Send + 'static) -> std::io::Result<Running> {
-        let (stop, stopped) = channel();
+    pub fn start(mut self) -> std::io::Result<Running> {
+        let (pause, pauses) = channel();
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            prepare();
-            self.run(&stopped);
+            if let Err(error) = privilege::drop_keeper(self.plan.privileges) {
+                tracing::error!("keeper: {error}");
+            }
+            self.run(&pauses);
+            self.nics.into_iter().flatten().for_each(|nic| drop(nic.restore()));
         })?;
-        Ok(Running { thread: Some(thread), stop: Some(stop) })
+        Ok(Running { thread: Some(thread), pause: Some(pause) })
     }
 
-    fn run(&mut self, stopped: &Receiver<()>) {
-        while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+    /// Looks until it is told to pause, then waits for the end.
+    fn run(&mut self, pauses: &Receiver<Sender<()>>) {
+        while let Err(RecvTimeoutError::Timeout) = pauses.recv_timeout(INTERVAL).map(drop) {
             for interface in 0..self.watched.len() {
                 let fault = self.look(interface, monotonic_ns());
                 self.desk.set_fault(interface, fault);
             }
         }
+        while pauses.recv().is_ok() {}
     }
 
     /// One look at one interface: mends what can be mended, and says what is wrong then.
@@ -131,6 +156,13 @@ impl Keeper {
     /// Takes the link that has the name now.
     fn take_into_use(&mut self, interface: usize) -> Result<(), String> {
         let (plan, mut opened) = (&self.plan, None);
+        if let Some(nic) = self.nics[interface].take() {
+            drop(nic.restore());
+            match nic::apply(&plan.interfaces[interface], &plan.state_dir) {
+                Ok(applied) => self.nics[interface] = Some(applied),
+                Err(error) => tracing::error!("NIC settings are not in force on the new link: {error}"),
+            }
+        }
         let mode = self.desk.mode_in_force(interface);
         let result = self.desk.take_into_use(interface, |steering| {
             let (now, ports) = reopen(plan, interface, mode, steering)?;

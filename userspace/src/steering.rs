@@ -8,6 +8,7 @@
 mod canary;
 mod filter;
 mod membership;
+pub mod nic;
 mod probe;
 mod rules;
 mod trial;

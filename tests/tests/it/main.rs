@@ -15,6 +15,7 @@ mod golden;
 mod inside;
 mod layout;
 mod membership;
+mod nic;
 mod privileges;
 mod process;
 mod simulation;

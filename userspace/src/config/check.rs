@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod feeds;
+mod nic;
 mod outputs;
 mod queues;
 mod values;
@@ -19,6 +20,7 @@ use super::{Host, Problem};
 use values::{Checker, quoted};
 
 const DEFAULT_GRPC: &str = "unix:/run/feedhandler/control.sock";
+const DEFAULT_STATE_DIR: &str = "/run/feedhandler";
 const DEFAULT_FRAME_COUNT: i64 = 8192;
 const DEFAULT_FRAME_BYTES: i64 = 2048;
 const DEFAULT_RING_ENTRIES: i64 = 2048;
@@ -57,6 +59,7 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         grpc: grpc(&mut check, handler.grpc.as_deref().unwrap_or(DEFAULT_GRPC)),
         metrics: handler.metrics.as_deref().and_then(|address| metrics(&mut check, address)),
         privileges: check.choice("handler.privileges", handler.privileges.as_deref(), &PRIVILEGES, Privileges::Keeper),
+        state_dir: nic::state_dir(&mut check, handler.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR)),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
         channels: Vec::new(),
@@ -67,6 +70,7 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
     outputs::check(&mut check, &config.destination, &mut plan);
     if check.problems.is_empty() {
         queues::assign(&mut check, &mut plan, &line_queues);
+        nic::together(&mut check, &config.interface, &mut plan, &line_queues);
     }
     if check.problems.is_empty() { Ok(plan) } else { Err(check.problems) }
 }
@@ -155,7 +159,8 @@ fn interfaces(check: &mut Checker, written: &[Interface]) -> Vec<InterfacePlan> 
             );
         }
         let (unsubscribed, vlan_stripped) = filter_keys(check, &at, interface, mode);
-        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us, unsubscribed, vlan_stripped });
+        let nic = nic::settings(check, &format!("{at}.nic"), interface.nic.as_ref());
+        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us, unsubscribed, vlan_stripped, nic });
     }
     if written.is_empty() {
         check.problem("interface", "", "there is none: add an [[interface]] with the name that `ip link` shows");

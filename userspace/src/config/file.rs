@@ -35,6 +35,7 @@ pub struct Handler {
     pub grpc: Option<String>,
     pub metrics: Option<String>,
     pub privileges: Option<String>,
+    pub state_dir: Option<String>,
 }
 
 /// `[[interface]]`: a network interface and how frames are exchanged with it.
@@ -47,6 +48,27 @@ pub struct Interface {
     pub busy_poll_us: Option<i64>,
     pub unsubscribed: Option<String>,
     pub vlan_stripped: Option<bool>,
+    pub nic: Option<Nic>,
+}
+
+/// `[interface.nic]`: settings of the interface's driver and NIC while the handler runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Nic {
+    pub rx_ring: Option<i64>,
+    pub tx_ring: Option<i64>,
+    pub channels: Option<i64>,
+    pub rx_usecs: Option<i64>,
+    pub adaptive_rx: Option<bool>,
+    pub napi_defer_hard_irqs: Option<i64>,
+    pub gro_flush_timeout_ns: Option<i64>,
+    pub napi_threaded: Option<bool>,
+    pub rx_vlan_strip: Option<bool>,
+    pub gro: Option<bool>,
+    pub lro: Option<bool>,
+    pub irq_cores: Option<Vec<i64>>,
+    pub steer: Option<String>,
 }
 
 /// `[[worker]]`: a thread, its core and its frames.

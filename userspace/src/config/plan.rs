@@ -21,6 +21,8 @@ pub struct Plan {
     pub metrics: Option<SocketAddr>,
     /// What is kept of the privileges after start.
     pub privileges: Privileges,
+    /// Where the previous values of changed NIC settings are kept while the handler runs.
+    pub state_dir: PathBuf,
     /// Interfaces, in file order.
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.
@@ -125,6 +127,8 @@ pub struct InterfacePlan {
     pub unsubscribed: Unsubscribed,
     /// Whether the NIC takes the VLAN tag away before XDP sees the frame.
     pub vlan_stripped: bool,
+    /// Settings of its driver and NIC while the handler runs.
+    pub nic: NicPlan,
 }
 
 /// What becomes of UDP multicast that no line takes.
@@ -146,6 +150,48 @@ impl Unsubscribed {
             Self::Drop => "drop",
         }
     }
+}
+
+/// What is changed at an interface's driver and NIC while the handler runs; `None` or empty = left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NicPlan {
+    /// Descriptors of each receive ring.
+    pub rx_ring: Option<u32>,
+    /// Descriptors of each transmit ring.
+    pub tx_ring: Option<u32>,
+    /// Queue pairs.
+    pub channels: Option<u32>,
+    /// Longest time from a packet to its interrupt, microseconds.
+    pub rx_usecs: Option<u32>,
+    /// Whether the driver chooses `rx_usecs` by the traffic.
+    pub adaptive_rx: Option<bool>,
+    /// Empty polls after which interrupts are enabled again.
+    pub napi_defer_hard_irqs: Option<u32>,
+    /// Time after which the kernel polls by itself while interrupts are deferred, nanoseconds.
+    pub gro_flush_timeout_ns: Option<u32>,
+    /// Whether the kernel polls in threads of its own.
+    pub napi_threaded: Option<bool>,
+    /// Whether the NIC takes the VLAN tag out of received frames.
+    pub rx_vlan_strip: Option<bool>,
+    /// Whether the kernel merges received segments.
+    pub gro: Option<bool>,
+    /// Whether the NIC merges received segments.
+    pub lro: Option<bool>,
+    /// Cores that the NIC's interrupts go to; no worker's.
+    pub irq_cores: Vec<usize>,
+    /// Flow rules: one per line of the interface, or none.
+    pub flow_rules: Vec<FlowRulePlan>,
+}
+
+/// Which receive queue the NIC delivers a group to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRulePlan {
+    /// Multicast group and UDP port.
+    pub group: SocketAddrV4,
+    /// VLAN id; 0 = whether tagged or not.
+    pub vlan: u16,
+    /// Receive queue.
+    pub queue: u32,
 }
 
 /// One worker thread.

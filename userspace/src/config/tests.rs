@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bad;
+mod nic;
 
 use super::plan::{Endpoint, Mode, Plan, Privileges, QueuePlan, StartAt, Unsubscribed};
 use super::*;

@@ -1,0 +1,104 @@
+//! `[interface.nic]`: what it becomes, and what is refused.
+#![forbid(unsafe_code)]
+
+use super::*;
+use crate::config::plan::{FlowRulePlan, NicPlan};
+
+/// The good file with these lines in the first interface's `[interface.nic]`, and with the first line on queue 1.
+fn with(lines: &str) -> Result<Plan, ConfigError> {
+    let nic = format!("name = \"fh-a\"\n[interface.nic]\n{lines}\n");
+    let line = "group = \"239.10.0.1:26400\"";
+    parse(&GOOD.replacen("name = \"fh-a\"\n", &nic, 1).replacen(line, &format!("{line}\nqueue = 1"), 1))
+}
+
+#[test]
+fn what_is_not_given_is_not_touched() {
+    assert_eq!(parse(GOOD).unwrap().interfaces[0].nic, NicPlan::default());
+    assert_eq!(with("").unwrap().interfaces[0].nic, NicPlan::default());
+    assert_eq!(parse(GOOD).unwrap().state_dir, std::path::Path::new("/run/feedhandler"));
+}
+
+#[test]
+fn every_key_arrives() {
+    let plan = with(
+        "rx_ring = 4096\ntx_ring = 512\nchannels = 2\nrx_usecs = 8\nadaptive_rx = false\nnapi_defer_hard_irqs = 2\n\
+         gro_flush_timeout_ns = 200_000\nnapi_threaded = true\nrx_vlan_strip = false\ngro = true\nlro = false\n\
+         irq_cores = [2, 0, 2]\nsteer = \"ntuple\"",
+    );
+    let expected = NicPlan {
+        rx_ring: Some(4096),
+        tx_ring: Some(512),
+        channels: Some(2),
+        rx_usecs: Some(8),
+        adaptive_rx: Some(false),
+        napi_defer_hard_irqs: Some(2),
+        gro_flush_timeout_ns: Some(200_000),
+        napi_threaded: Some(true),
+        rx_vlan_strip: Some(false),
+        gro: Some(true),
+        lro: Some(false),
+        irq_cores: vec![0, 2],
+        flow_rules: vec![FlowRulePlan { group: "239.10.0.1:26400".parse().unwrap(), vlan: 0, queue: 1 }],
+    };
+    assert_eq!(plan.unwrap().interfaces[0].nic, expected);
+}
+
+#[test]
+fn what_is_illegal_or_does_not_go_together_is_refused_with_the_remedy() {
+    for (lines, says) in [
+        ("rx_rings = 512", &["unknown field `rx_rings`", "`rx_ring`"][..]),
+        ("rx_ring = 8", &["test.toml:7: interface[0].nic.rx_ring = 8: must be 16 to 65536", "ethtool -g"]),
+        ("tx_ring = 100_000", &["tx_ring = 100000: must be 16 to 65536"]),
+        ("channels = 129", &["channels = 129: must be 1 to 128"]),
+        ("channels = 1", &["nic.channels = 1: line A of `itch/equities` is on queue 1", "at least 2"]),
+        ("rx_usecs = -1", &["rx_usecs = -1: must be 0 to 10000 microseconds"]),
+        ("rx_usecs = 5\nadaptive_rx = true", &["rx_usecs = 5: adaptive_rx = true", "leave one"]),
+        ("gro_flush_timeout_ns = 2_000_000_000", &["must be 0 to 1000000000 nanoseconds"]),
+        ("napi_defer_hard_irqs = 2", &["napi_defer_hard_irqs = 2: does nothing without gro_flush_timeout_ns"]),
+        ("irq_cores = []", &["irq_cores = []: interrupts need a core"]),
+        ("irq_cores = [9000]", &["irq_cores = 9000: must be 0 to 8191"]),
+        ("irq_cores = [0, 1]", &["irq_cores = [0, 1]: worker `w0` is pinned to core 1", "name other cores"]),
+        ("steer = \"rss\"", &["steer = \"rss\": must be one of `none`, `ntuple`"]),
+        ("gro = 1", &["invalid type: integer `1`, expected a boolean"]),
+    ] {
+        let error = with(lines).expect_err(lines).to_string();
+        for part in says {
+            assert!(error.contains(part), "`{lines}` gives\n{error}\nwhich does not say\n{part}");
+        }
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn steering_needs_queues_and_lines() {
+    let on = |interface: &str| {
+        let name = format!("name = \"{interface}\"\n");
+        parse(&GOOD.replacen(&name, &format!("{name}nic.steer = \"ntuple\"\n"), 1)).unwrap_err().to_string()
+    };
+    let socket = on("fh-b");
+    assert!(socket.contains("interface[1].nic.steer = \"ntuple\": mode `socket` knows no queues"), "{socket}");
+    let output = on("fh-out");
+    assert!(output.contains("interface[2].nic.steer = \"ntuple\": no line comes in"), "{output}");
+}
+
+#[test]
+fn one_group_tagged_and_untagged_cannot_be_steered_apart() {
+    let both = GOOD
+        .replacen("name = \"fh-a\"\n", "name = \"fh-a\"\nnic.steer = \"ntuple\"\n", 1)
+        .replacen("[[interface]]\nname = \"fh-b\"\nmode = \"socket\"\n", "", 1)
+        .replacen(
+            "interface = \"fh-b\"\ngroup = \"239.10.0.2:26400\"",
+            "interface = \"fh-a\"\ngroup = \"239.10.0.1:26400\"\nvlan = 7",
+            1,
+        );
+    assert_eq!(parse(&both).unwrap().interfaces[0].nic.flow_rules.len(), 2);
+    let apart = parse(&both.replacen("vlan = 7", "vlan = 7\nqueue = 1", 1)).unwrap_err().to_string();
+    assert!(apart.contains("give them the same queue"), "{apart}");
+}
+
+#[test]
+fn the_state_directory_is_absolute() {
+    let relative = GOOD.replacen("name = \"test\"", "name = \"test\"\nstate_dir = \"run\"", 1);
+    let error = parse(&relative).unwrap_err().to_string();
+    assert!(error.contains("handler.state_dir = \"run\": must be an absolute path"), "{error}");
+}
