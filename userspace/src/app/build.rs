@@ -203,12 +203,12 @@ fn ports(
         let transmits = wanted.tx.iter().position(|other| *other == queue);
         let edge = &mut edges[queue.interface];
         if edge.mode == Mode::Socket {
-            let busy_poll_us = plan.interfaces[queue.interface].busy_poll_us;
-            let options = SocketOptions { busy_poll_us, ..SocketOptions::default() };
+            let options = SocketOptions::from(&plan.interfaces[queue.interface].sockets);
             rx.push(RxPort::Socket(SocketRx::new(&socket_lines(plan, index, queue, edge), &options)?));
             continue;
         }
         let mut pair = open(wanted.ring_entries, edge, queue, true, transmits.is_some(), frames, cookie)?;
+        pair.set_busy_poll((&plan.interfaces[queue.interface].sockets).into())?;
         let mut port = pair.rx.take().expect("asked for receive");
         port.set_rules(&rules(plan, queue.interface));
         if let Some(steering) = &mut edge.steering {
@@ -225,7 +225,8 @@ fn ports(
             *slot = Some(if edge.mode == Mode::Socket {
                 TxPort::Socket(SocketTx::new(&edge.interface.name))
             } else {
-                let pair = open(wanted.ring_entries, edge, queue, false, true, frames, cookie)?;
+                let mut pair = open(wanted.ring_entries, edge, queue, false, true, frames, cookie)?;
+                pair.set_busy_poll((&plan.interfaces[queue.interface].sockets).into())?;
                 TxPort::Xsk(pair.tx.expect("asked for transmit"))
             });
         }

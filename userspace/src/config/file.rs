@@ -44,6 +44,10 @@ pub struct Interface {
     pub name: String,
     pub mode: Option<String>,
     pub busy_poll_us: Option<i64>,
+    pub busy_poll_budget: Option<i64>,
+    pub prefer_busy_poll: Option<bool>,
+    pub reuse_port: Option<bool>,
+    pub receive_buffer_bytes: Option<i64>,
 }
 
 /// `[[worker]]`: a thread, its core and its frames.

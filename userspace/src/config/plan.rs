@@ -74,8 +74,23 @@ pub struct InterfacePlan {
     pub name: String,
     /// Wanted mode.
     pub mode: Mode,
-    /// SO_BUSY_POLL of its kernel sockets, microseconds; 0 = off.
+    /// Options of its sockets.
+    pub sockets: SocketPlan,
+}
+
+/// Options of an interface's sockets: busy polling of AF_XDP and of kernel sockets, the rest of kernel sockets only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketPlan {
+    /// SO_BUSY_POLL, microseconds; 0 = off.
     pub busy_poll_us: u32,
+    /// SO_BUSY_POLL_BUDGET: packets that one busy poll takes at most.
+    pub busy_poll_budget: u16,
+    /// SO_PREFER_BUSY_POLL.
+    pub prefer_busy_poll: bool,
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// SO_RCVBUF of each kernel socket, bytes.
+    pub receive_buffer_bytes: u32,
 }
 
 /// One worker thread.
