@@ -132,6 +132,9 @@ pub fn edges(plan: &Plan, cookie: u16) -> Result<Vec<Edge>, BuildError> {
             let numbers =
                 |queues: &[QueuePlan]| queues.iter().filter(|q| q.interface == index).map(|q| q.queue).collect();
             let (rx, tx): (Vec<u32>, Vec<u32>) = (numbers(&worker.rx), numbers(&worker.tx));
+            if wanted.mode != Mode::Socket && !rx.is_empty() {
+                interface.check_frame(worker.frame_bytes)?;
+            }
             rx.into_iter().try_for_each(|queue| interface.check_queue(queue, true))?;
             tx.into_iter().try_for_each(|queue| interface.check_queue(queue, false))?;
         }
@@ -304,6 +307,7 @@ fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, Bui
         .source
         .or(interface.ipv4)
         .ok_or_else(|| BuildError::NoAddress { destination: wanted.name.clone(), interface: interface.name.clone() })?;
+    interface.check_payload(&wanted.name, wanted.payload_bytes)?;
     let source = SocketAddrV4::new(source, wanted.source_port);
     let header = Header::multicast(interface.mac, wanted.vlan, source, wanted.group, wanted.ttl);
     Ok(header.expect("the plan has only multicast destinations"))

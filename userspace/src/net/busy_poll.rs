@@ -68,7 +68,9 @@ impl From<&SocketPlan> for BusyPoll {
 fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "give the process CAP_NET_ADMIN, or set busy_poll_us = 0",
-        Some(libc::ENOPROTOOPT) => "this kernel does not busy-poll (5.11 and CONFIG_NET_RX_BUSY_POLL); set busy_poll_us = 0",
+        Some(libc::ENOPROTOOPT) => {
+            "this kernel does not busy-poll (5.11 and CONFIG_NET_RX_BUSY_POLL); set busy_poll_us = 0"
+        }
         _ => "set busy_poll_us = 0 to go without",
     }
 }

@@ -64,7 +64,10 @@ pub enum SocketError {
 type Control = [u64; 8];
 
 // SAFETY: CMSG_SPACE only computes.
-const _: () = assert!(size_of::<Control>() >= unsafe { libc::CMSG_SPACE(size_of::<libc::timespec>() as u32) + libc::CMSG_SPACE(4) } as usize);
+const _: () = assert!(
+    size_of::<Control>()
+        >= unsafe { libc::CMSG_SPACE(size_of::<libc::timespec>() as u32) + libc::CMSG_SPACE(4) } as usize
+);
 
 /// One received datagram, lying in the frame with the same number.
 #[derive(Clone, Copy, Debug)]
@@ -137,8 +140,8 @@ fn read_control(header: &libc::msghdr, arrived: &mut Arrived) {
                     arrived.utc_ns = Some(seconds * 1_000_000_000 + nanoseconds);
                 }
             }
-            // SAFETY: this type of message holds a u32; it may not be aligned for one.
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                // SAFETY: this type of message holds a u32; it may not be aligned for one.
                 arrived.dropped = Some(unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast()) });
             }
             _ => {}

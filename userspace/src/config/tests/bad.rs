@@ -207,6 +207,11 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\nvlan = 4095",
+        &["destination[0].vlan = 4095: must be 0 to 4094"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
         "group = \"239.20.0.1:30001\"\nttl = 0",
         &["destination[0].ttl = 0: must be 1 to 255"],
     ),

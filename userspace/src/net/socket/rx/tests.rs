@@ -135,6 +135,29 @@ fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
 }
 
 #[test]
+fn a_datagram_says_what_was_lost_before_it() {
+    let frames = Frames::heap(256, 2048);
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
+    let options = SocketOptions { receive_buffer_bytes: 4096, ..SocketOptions::default() };
+    let mut rx = SocketRx::new(&[line(0, address)], &options).unwrap();
+    let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut got = 0;
+    for round in 1..=3 {
+        for _ in 0..50 {
+            plain.send_to(&[1; 1000], address).unwrap();
+        }
+        got += receive_now(&frames, &mut rx).len() as u64;
+        // The flood's own survivors were queued before the loss; the next datagram comes behind it.
+        plain.send_to(&[2; 10], address).unwrap();
+        got += receive_now(&frames, &mut rx).len() as u64;
+        assert_eq!(got + rx.counts().kernel_rx_dropped, round * 51, "without asking the kernel");
+        rx.update_kernel_counts();
+        assert_eq!(got + rx.counts().kernel_rx_dropped, round * 51, "and not twice");
+    }
+    assert!(rx.counts().kernel_rx_dropped > 0);
+}
+
+#[test]
 fn forwarding_moves_the_frame_without_copying() {
     let frames = Frames::heap(256, 2048);
     let (inward, outward) = (group(4), group(5));
