@@ -1,4 +1,4 @@
-//! Several queues and several workers: the real handler on a veth pair with five queues, where an AF_XDP sender chooses the
+//! Several queues and several workers: the real handler on a veth pair with six queues, where an AF_XDP sender chooses the
 //! queue that each packet comes in on. And what a host cannot do is refused at start, with the remedy.
 #![forbid(unsafe_code)]
 
@@ -109,11 +109,11 @@ fn what_the_host_cannot_do_is_refused_with_the_remedy() {
     let queue = |from: &str, to: &str| config.replacen(from, to, 1);
     refused(
         &queue("interface = \"fh-in\"\nqueue = 3", "interface = \"fh-in\"\nqueue = 7"),
-        &["`fh-in`", "receive queue 7 is not active, 5 are (0 to 4)", "`ethtool -L fh-in combined 8`"],
+        &["`fh-in`", "receive queue 7 is not active, 6 are (0 to 5)", "`ethtool -L fh-in combined 8`"],
     );
     refused(
         &queue("interface = \"fh-out\"\nqueue = 1", "interface = \"fh-out\"\nqueue = 9"),
-        &["`fh-out`", "transmit queue 9 is not active, 5 are"],
+        &["`fh-out`", "transmit queue 9 is not active, 6 are"],
     );
     refused(
         &queue("interface = \"fh-in\"\nqueue = 3", "interface = \"fh-in\"\nqueue = 0"),

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use feedhandler::clock;
+use feedhandler::net::busy_poll::BusyPoll;
 use feedhandler::net::socket::{SocketLine, SocketOptions, SocketRx};
 use feedhandler::net::{Batch, Frames, RxPort};
 use feedhandler::worker::shared::Command as WorkerCommand;
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 
 use crate::bench_worker::{BenchWorker, plan};
 use crate::binaries::program;
+use crate::turn::turn;
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 10, 0, 1), 26_400);
 const OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 20, 0, 1), 30_001);
@@ -142,6 +144,66 @@ fn a_group_that_a_worker_s_socket_is_refused_is_counted_and_told() {
     assert_eq!(told(true), None);
     assert_eq!(bench.link.shared.commands_refused.load(std::sync::atomic::Ordering::Relaxed), 1);
     assert!(hosts.handler.joined_groups("fh-a").unwrap().contains(GROUP.ip()));
+}
+
+/// How long the driver leaves packets lying when nobody fetches them.
+const DEFERRED: Duration = Duration::from_secs(1);
+
+/// Sends packets one by one, each once the one before was received; the time that all took.
+fn ping(hosts: &Hosts, frames: &Frames, port: &mut SocketRx, count: u8) -> Duration {
+    let sender = hosts.sender(1);
+    let mut batch = Batch::new();
+    let start = Instant::now();
+    for i in 0..count {
+        sender.send(&[i]).unwrap();
+        while batch.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(60), "packet {i} did not come");
+            port.refill(frames);
+            port.receive(frames, &mut batch);
+        }
+        for received in batch.drain(..) {
+            assert_eq!(frames.payload(&received), [i]);
+            frames.free(received.frame);
+        }
+    }
+    start.elapsed()
+}
+
+/// Packets that busy polling fetched in the handler's namespace.
+fn polled(hosts: &Hosts) -> u64 {
+    let table = hosts.handler.enter(|| fs::read_to_string("/proc/thread-self/net/netstat")).unwrap().unwrap();
+    let mut lines = table.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let column = names.split(' ').position(|column| column == "BusyPollRxPackets").unwrap();
+    values.split(' ').nth(column).unwrap().parse().unwrap()
+}
+
+/// With interrupts deferred (as with a NIC and prefer_busy_poll) it is the receiving thread that fetches, and nobody else
+/// but a timer.
+#[test]
+fn a_busy_polling_thread_drives_the_driver() {
+    const COUNT: u8 = 20;
+    let _turn = turn();
+    let hosts = Hosts::new();
+    let frames = Frames::heap(256, 2048);
+    let busy_poll = BusyPoll { duration_us: 50, budget: 64, prefer: true };
+    let options = SocketOptions { busy_poll, ..SocketOptions::default() };
+    let open = || SocketRx::new(&[line(0, "fh-a", None)], &options);
+    let mut port = hosts.handler.enter(open).unwrap().unwrap();
+    // The first packet tells the socket which NAPI is its own.
+    ping(&hosts, &frames, &mut port, 1);
+    let defer = format!(
+        "echo {} > /sys/class/net/fh-a/gro_flush_timeout && echo 1000 > /sys/class/net/fh-a/napi_defer_hard_irqs",
+        DEFERRED.as_nanos()
+    );
+    assert!(hosts.handler.command(Path::new("sh")).args(["-c", &defer]).status().unwrap().success());
+    ping(&hosts, &frames, &mut port, 1);
+    let before = polled(&hosts);
+    let took = ping(&hosts, &frames, &mut port, COUNT);
+    let fetched = polled(&hosts) - before;
+    println!("{COUNT} packets in {took:?}, {fetched} of them fetched by polling");
+    assert!(took < DEFERRED, "the driver's timer brought them: {took:?}");
+    assert_eq!(fetched, u64::from(COUNT));
 }
 
 /// The handler as nobody, without any capability; killed when dropped.
@@ -271,7 +333,7 @@ fn busy_polling_without_the_privilege_is_refused_with_the_remedy() {
     assert!(!nobody.is_ready());
     let log = nobody.log();
     let complaint = log.lines().find(|line| line.starts_with("feedhandler: ")).unwrap_or_default();
-    for part in ["239.10.0.1:26400", "SO_BUSY_POLL", "50", "CAP_NET_ADMIN", "busy_poll_us = 0"] {
+    for part in ["239.10.0.1:26400", "SO_BUSY_POLL", "CAP_NET_ADMIN", "busy_poll_us = 0"] {
         assert!(complaint.contains(part), "{part} in {log}");
     }
 }

@@ -22,7 +22,7 @@ pub struct BusyPoll {
 
 /// Why a socket does not busy-poll.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set {option} to {value}: {source}; {}", remedy(source))]
+#[error("cannot set {option} to {value}: {source}; {}", remedy(option, source))]
 pub struct BusyPollError {
     /// Name of the socket option.
     option: &'static str,
@@ -65,8 +65,12 @@ impl From<&SocketPlan> for BusyPoll {
     }
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(option: &str, error: &io::Error) -> &'static str {
     match error.raw_os_error() {
+        // 8 is the kernel's own default (BUSY_POLL_BUDGET), which nobody needs a privilege for.
+        Some(libc::EPERM) if option == "SO_BUSY_POLL_BUDGET" => {
+            "give the process CAP_NET_ADMIN, set busy_poll_budget = 8, or set busy_poll_us = 0"
+        }
         Some(libc::EPERM) => "give the process CAP_NET_ADMIN, or set busy_poll_us = 0",
         Some(libc::ENOPROTOOPT) => {
             "this kernel does not busy-poll (5.11 and CONFIG_NET_RX_BUSY_POLL); set busy_poll_us = 0"

@@ -36,7 +36,7 @@ pub struct Interface {
     pub is_up: bool,
     /// Whether it has a carrier.
     pub has_carrier: bool,
-    /// Largest IP packet, bytes, at most 65520; `None` if the interface is down or knows no IPv4.
+    /// Largest IP packet, bytes, at most 65535; `None` if the interface is down or knows no IPv4.
     pub mtu: Option<u32>,
     /// Active receive queues; `None` if sysfs does not show this namespace.
     pub rx_queues: Option<u32>,
@@ -256,8 +256,8 @@ mod tests {
     fn loopback_is_read_and_an_absent_interface_is_named() {
         let loopback = Interface::read("lo").unwrap();
         assert_eq!((loopback.index, loopback.mac), (1, [0; 6]));
-        // Its MTU is 65536, of which IP can use this much.
-        assert_eq!(loopback.mtu, Some(65_520));
+        // Its MTU is 65536; an IP packet has one byte less.
+        assert_eq!(loopback.mtu, Some(65_535));
         let error = Interface::read("fh-none").unwrap_err().to_string();
         assert!(error.contains("fh-none") && error.contains("lo"), "{error}");
     }

@@ -24,7 +24,7 @@ use crate::binaries::program;
 pub(super) const CHANNELS: usize = 4;
 /// A queue without a socket.
 pub(super) const SPARE_QUEUE: u32 = 4;
-const QUEUES: u32 = 5;
+const QUEUES: u32 = 6;
 /// Messages in a packet.
 pub(super) const PER_PACKET: u64 = 2;
 
@@ -176,6 +176,7 @@ fn message(channel: usize, number: u64) -> Vec<u8> {
 
 /// A sender on every queue of the exchange's interface.
 pub(super) struct Exchange {
+    mode: Mode,
     frames: Frames,
     queues: Vec<XskTx>,
 }
@@ -194,10 +195,11 @@ impl Exchange {
             port
         };
         let queues = (0..QUEUES).map(open).collect();
-        Self { frames, queues }
+        Self { mode, frames, queues }
     }
 
-    /// Queues packet `number` (from 0) of a channel on a transmit queue, which is the handler's receive queue.
+    /// Queues packet `number` (from 0) of a channel so that it comes in on this receive queue of the handler: the transmit
+    /// queue of that number. But generic XDP takes the number that a veth leaves in the packet for one counted from 1.
     pub(super) fn send(&mut self, queue: u32, channel: usize, number: u64) {
         let mut packet = Packet::new(&session(channel), 1 + number * PER_PACKET);
         (0..PER_PACKET).for_each(|i| packet.push(&message(channel, number * PER_PACKET + i)));
@@ -205,6 +207,7 @@ impl Exchange {
         let mut frame = self.frames.alloc().expect("a free frame");
         let place = PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len();
         self.frames.buffer_mut(&mut frame)[place].copy_from_slice(&payload);
+        let queue = if self.mode == Mode::Skb && queue > 0 { queue + 1 } else { queue };
         self.queues[queue as usize].send(&self.frames, frame, payload.len(), channel).expect("room in the ring");
     }
 

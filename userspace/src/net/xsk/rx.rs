@@ -155,8 +155,9 @@ impl AsFd for XskRx {
 }
 
 /// Runs the driver's receive routine for the socket's queue, once, in this thread: what receiving from an AF_XDP socket
-/// with SO_BUSY_POLL does, whether it needs a wake-up or not. (Until its first packet a copy-mode socket does not know
-/// its NAPI, and nothing happens.)
+/// with SO_BUSY_POLL does, whether it needs a wake-up or not. A socket that does not know its NAPI polls nothing:
+/// since Linux 6.14 it is told at bind, in zero-copy mode and by drivers that register it (netif_queue_set_napi); before,
+/// by its first packet, in copy mode too.
 fn poll_driver(rx: &RxRing, counts: &mut PortCounts) {
     counts.kicks += 1;
     match recv(borrow(rx.fd()), &mut [0_u8; 0][..], RecvFlags::DONTWAIT) {

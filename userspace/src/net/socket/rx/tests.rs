@@ -158,6 +158,30 @@ fn a_datagram_says_what_was_lost_before_it() {
 }
 
 #[test]
+fn another_program_may_share_the_group_only_with_reuse_port() {
+    let frames = Frames::heap(256, 2048);
+    for reuse_port in [false, true] {
+        let group = group(8);
+        let options = SocketOptions { reuse_port, ..SocketOptions::default() };
+        let mut rx = SocketRx::new(&[line(0, group)], &options).unwrap();
+        let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        other.set_reuse_port(true).unwrap();
+        assert_eq!(other.bind(&group.into()).is_ok(), reuse_port);
+        if reuse_port {
+            other.join_multicast_v4(group.ip(), &Ipv4Addr::LOCALHOST).unwrap();
+            let mut tx = sending_port(group);
+            send(&frames, &mut tx, b"for both");
+            tx.flush(&frames);
+            assert_eq!(receive(&frames, &mut rx, 1)[0].1, b"for both");
+            let mut buffer = [0; 16];
+            let plain = UdpSocket::from(other);
+            plain.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            assert_eq!(plain.recv(&mut buffer).unwrap(), 8);
+        }
+    }
+}
+
+#[test]
 fn forwarding_moves_the_frame_without_copying() {
     let frames = Frames::heap(256, 2048);
     let (inward, outward) = (group(4), group(5));
