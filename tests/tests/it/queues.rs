@@ -93,6 +93,36 @@ fn one_worker_with_four_queues_delivers() {
     deliver("native", 1);
 }
 
+/// Kernel sockets know no queues: two workers share both interfaces, and each channel is still one worker's.
+#[test]
+fn two_workers_over_kernel_sockets_deliver() {
+    let _turn = turn();
+    let rig = Rig::new();
+    let config = rig.config("socket", 2);
+    let config: String =
+        config.lines().filter(|line| !line.starts_with("queue = ")).map(|line| format!("{line}\n")).collect();
+    let running = rig.start(&config);
+    let mut receivers = rig.receivers();
+    rig.exchange("socket", |exchange| {
+        for number in 0..PACKETS {
+            (0..CHANNELS).for_each(|channel| exchange.send(channel as u32, channel, number));
+            if number % BURST == BURST - 1 {
+                exchange.flush();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    for (channel, receiver) in receivers.iter_mut().enumerate() {
+        receiver.expect(channel, 0..PACKETS * PER_PACKET);
+    }
+    let status = running.status();
+    println!("socket, 2 workers: {}", status.summary());
+    let rx: Vec<(String, u64, u64)> =
+        status.ports("rx").into_iter().map(|port| (port.worker, port.frames, port.kernel_drops)).collect();
+    assert_eq!(rx, [("w0".to_owned(), 2 * PACKETS, 0), ("w1".to_owned(), 2 * PACKETS, 0)]);
+    assert_eq!((status.unmatched("unknown_group"), status.ports("tx").len()), (0, 2));
+}
+
 #[test]
 fn what_the_host_cannot_do_is_refused_with_the_remedy() {
     let rig = Rig::new();
