@@ -151,12 +151,22 @@ pub struct End<'a> {
 /// # Errors
 /// If a step fails; the error names it.
 pub fn connect(ends: [End<'_>; 2]) -> Result<()> {
+    connect_queues(ends, None)
+}
+
+/// As [`connect`], with so many receive and transmit queues at both ends. What one end sends on a transmit queue (as an
+/// AF_XDP socket on that queue does) comes in at the other end on the receive queue of that number.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_queues(ends: [End<'_>; 2], queues: Option<u32>) -> Result<()> {
     let [a, b] = ends;
     let (namespace_a, namespace_b) = (a.namespace.name(), b.namespace.name());
-    run(
-        "ip",
-        &["link", "add", a.name, "netns", namespace_a, "type", "veth", "peer", "name", b.name, "netns", namespace_b],
-    )?;
+    let count = queues.map(|count| count.to_string());
+    let queues = count.as_deref().map(|count| vec!["numrxqueues", count, "numtxqueues", count]).unwrap_or_default();
+    let near = [&["link", "add", a.name, "netns", namespace_a][..], &queues].concat();
+    let far = [&["type", "veth", "peer", "name", b.name, "netns", namespace_b][..], &queues].concat();
+    run("ip", &[near, far].concat())?;
     for end in ends {
         let address = format!("{}/24", end.address);
         end.namespace.ip(&["addr", "add", &address, "dev", end.name])?;

@@ -88,6 +88,18 @@ pub enum ControlError {
         /// Name of the worker.
         worker: String,
     },
+    /// The worker's own socket was refused the group (modes with kernel sockets only).
+    #[error("line {line} of `{channel}`: the socket of worker `{worker}` was refused the group: {source}")]
+    Refused {
+        /// Name of the channel.
+        channel: String,
+        /// Name of the line.
+        line: String,
+        /// Name of the worker.
+        worker: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// A step failed, and so did taking back what was done.
     #[error("{cause}; it could not be undone, and now stands: {left}; repeat the request once the cause is gone")]
     NotUndone {

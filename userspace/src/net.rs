@@ -9,6 +9,7 @@
 
 use arrayvec::ArrayVec;
 
+pub mod busy_poll;
 pub mod capture;
 mod classify;
 pub mod headers;

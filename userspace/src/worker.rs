@@ -7,6 +7,8 @@
 
 mod housekeeping;
 mod ports;
+#[cfg(test)]
+mod separation;
 pub mod shared;
 mod stages;
 mod tap;
@@ -175,13 +177,14 @@ impl Worker {
         let Ok(command) = self.commands.pop() else { return };
         match command {
             Command::SetLine { line, enabled } => {
+                let number = u16::try_from(line).unwrap_or(u16::MAX);
+                // Kernel sockets join and leave here, each for itself: control hears of a refusal.
+                let switched = self.ports.receiving().try_for_each(|port| port.set_line(number, enabled));
                 if let Some(Some(slot)) = self.lines.get_mut(line) {
-                    slot.enabled = enabled;
+                    slot.enabled = enabled && switched.is_ok();
                 }
-                for port in self.ports.receiving() {
-                    // Kernel sockets join and leave here; the control side has joined already, so a refusal would have
-                    // been seen there. The line's packets would stay away, which its counters show.
-                    let _ = port.set_line(u16::try_from(line).unwrap_or(u16::MAX), enabled);
+                if let Err(error) = switched {
+                    self.shared.count_refused(&error);
                 }
             }
             Command::SwapLatency(empty) => {

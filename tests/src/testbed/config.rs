@@ -156,10 +156,11 @@ impl HandlerConfig {
         Ok(())
     }
 
-    /// Sets `busy_poll_us` of every interface, which only mode `socket` allows.
+    /// Sets `busy_poll_us` of every interface, and that it is preferred to interrupts.
     pub(crate) fn busy_poll(&mut self, busy_poll_us: u32) -> Result<()> {
         for interface in array_mut(&mut self.table, "interface")? {
             interface.insert("busy_poll_us".to_owned(), i64::from(busy_poll_us).into());
+            interface.insert("prefer_busy_poll".to_owned(), (busy_poll_us > 0).into());
         }
         Ok(())
     }

@@ -196,10 +196,10 @@ fn what_is_missing_is_named() {
         assert!(complaint.contains(&format!("AmbientCapabilities={name} in")), "{complaint}");
         assert!(!site.attached());
     }
-    // 8192 frames of 2048 bytes: 16 MiB.
+    // 8192 frames of 2048 bytes on each of two ports: 32 MiB.
     let file = config(&site, "big", |text| text.replace("frame_count = 1024", "frame_count = 8192"));
     let complaint = site.refused(as_user(&site, 61003, &XDP, &file));
-    assert!(complaint.contains("16384 KiB") && complaint.contains("limit is 4096 KiB"), "{complaint}");
+    assert!(complaint.contains("32768 KiB") && complaint.contains("limit is 4096 KiB"), "{complaint}");
     assert!(complaint.contains("CAP_IPC_LOCK") && complaint.contains("LimitMEMLOCK"), "{complaint}");
     let locking = [&XDP[..], &["ipc_lock"]].concat();
     let running = site.launch("big", as_user(&site, 61003, &locking, &file));

@@ -83,7 +83,13 @@ impl Site {
 
     /// Starts the handler and waits until control answers.
     pub fn start(&self, name: &str) -> Running {
-        self.launch(name, self.command(&self.config(name, |text| text)))
+        self.start_in(name, "native")
+    }
+
+    /// The same with another mode on all interfaces.
+    pub fn start_in(&self, name: &str, mode: &str) -> Running {
+        let config = self.config(name, |text| text.replace("\"native\"", &format!("\"{mode}\"")));
+        self.launch(name, self.command(&config))
     }
 
     /// Starts `command`, which runs the handler with the configuration `name`, and waits until control answers.
@@ -245,9 +251,19 @@ fn a_second_handler_is_refused_and_a_killed_one_can_be_started_again_at_once() {
 }
 
 #[test]
-fn feedctl_switches_a_line_and_the_group_is_left_and_joined() {
+fn feedctl_switches_a_line_and_the_group_is_left_and_joined_in_every_mode() {
     let site = Site::new();
-    let running = site.start("switch");
+    for mode in ["native", "skb", "socket"] {
+        let running = site.start_in(&format!("switch-{mode}"), mode);
+        assert_eq!(site.attached(), mode != "socket");
+        switches(&site, &running);
+        let list = running.feedctl(&["--output", "json", "status"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&list).expect("JSON for scripts");
+        assert_eq!(status["interfaces"][0]["mode_in_force"], mode);
+    }
+}
+
+fn switches(site: &Site, running: &Running) {
     let group = [239, 10, 0, 1].into();
     let joined = || site.namespace.joined_groups("fh-in").expect("the table").contains(&group);
     assert!(joined(), "subscribed from the start");
@@ -259,8 +275,6 @@ fn feedctl_switches_a_line_and_the_group_is_left_and_joined() {
     let unknown = running.feedctl(&["subscribe", "--channel", "itch/none"]);
     let text = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(!unknown.status.success() && text.contains("itch/none") && text.contains("itch/one"), "{text}");
-    let status = running.feedctl(&["--output", "json", "status"]);
-    assert!(serde_json::from_slice::<serde_json::Value>(&status.stdout).is_ok(), "JSON for scripts");
 }
 
 #[test]

@@ -21,6 +21,7 @@ use veth::{
     receive, receive_one, rule, send, settle, steer,
 };
 
+mod busy_poll;
 mod tags;
 mod veth;
 

@@ -9,6 +9,7 @@ mod feeds;
 mod nic;
 mod outputs;
 mod queues;
+mod sockets;
 mod values;
 
 use std::net::SocketAddr;
@@ -142,25 +143,10 @@ fn interfaces(check: &mut Checker, written: &[Interface]) -> Vec<InterfacePlan> 
         }
         check.unique(format!("{at}.name"), name, plans.iter().map(|plan| plan.name.as_str()), "interface");
         let mode = check.choice(format!("{at}.mode"), interface.mode.as_deref(), &MODES, Mode::Auto);
-        let busy_poll_us = check.range(
-            format!("{at}.busy_poll_us"),
-            interface.busy_poll_us.unwrap_or(0),
-            0..=10_000,
-            "microseconds (0 = off)",
-        );
-        if busy_poll_us > 0 && mode != Mode::Socket {
-            check.problem(
-                format!("{at}.busy_poll_us"),
-                busy_poll_us,
-                format!(
-                    "kernel sockets only: with mode `{}` the worker polls its rings; leave it out, or set mode = \"socket\"",
-                    mode.label()
-                ),
-            );
-        }
+        let sockets = sockets::check(check, &at, interface, mode);
         let (unsubscribed, vlan_stripped) = filter_keys(check, &at, interface, mode);
         let nic = nic::settings(check, &format!("{at}.nic"), interface.nic.as_ref());
-        plans.push(InterfacePlan { name: name.clone(), mode, busy_poll_us, unsubscribed, vlan_stripped, nic });
+        plans.push(InterfacePlan { name: name.clone(), mode, sockets, unsubscribed, vlan_stripped, nic });
     }
     if written.is_empty() {
         check.problem("interface", "", "there is none: add an [[interface]] with the name that `ip link` shows");

@@ -121,14 +121,29 @@ pub struct InterfacePlan {
     pub name: String,
     /// Wanted mode.
     pub mode: Mode,
-    /// SO_BUSY_POLL of its kernel sockets, microseconds; 0 = off.
-    pub busy_poll_us: u32,
+    /// Options of its sockets.
+    pub sockets: SocketPlan,
     /// What the filter does with multicast that no line takes.
     pub unsubscribed: Unsubscribed,
     /// Whether the NIC takes the VLAN tag away before XDP sees the frame.
     pub vlan_stripped: bool,
     /// Settings of its driver and NIC while the handler runs.
     pub nic: NicPlan,
+}
+
+/// Options of an interface's sockets: busy polling of AF_XDP and of kernel sockets, the rest of kernel sockets only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketPlan {
+    /// SO_BUSY_POLL, microseconds; 0 = off.
+    pub busy_poll_us: u32,
+    /// SO_BUSY_POLL_BUDGET: packets that one busy poll takes at most.
+    pub busy_poll_budget: u16,
+    /// SO_PREFER_BUSY_POLL.
+    pub prefer_busy_poll: bool,
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// SO_RCVBUF of each kernel socket, bytes.
+    pub receive_buffer_bytes: u32,
 }
 
 /// What becomes of UDP multicast that no line takes.

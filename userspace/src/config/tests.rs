@@ -155,6 +155,10 @@ group = "239.10.0.9:26400"
     let error = parse(&both).unwrap_err().to_string();
     assert!(error.contains("queue 0 of interface `fh-a` would have two owners: worker `w0`"), "{error}");
     assert!(error.contains("worker `w1` (line A of `other/c`)"), "{error}");
+    assert!(error.contains("as many workers as it has queues (`ethtool -l fh-a`)"), "{error}");
+    let own_queue = both.replace("group = \"239.10.0.9:26400\"", "group = \"239.10.0.9:26400\"\nqueue = 1");
+    let plan = parse(&own_queue).unwrap();
+    assert_eq!(plan.workers[1].rx, [QueuePlan { interface: 0, queue: 1 }]);
     let sockets = both.replacen("name = \"fh-a\"", "name = \"fh-a\"\nmode = \"socket\"", 1);
     assert_eq!(parse(&sockets).unwrap().workers[1].rx.len(), 1);
 }
@@ -209,6 +213,45 @@ fn where_the_nic_strips_tags_rules_have_none_and_vlans_alone_tell_nothing_apart(
     {
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_channel_s_lines_cannot_be_split_between_workers() {
+    // Line B would come in on a queue that another worker owns; there is no key that gives a line a worker.
+    let rest = |second_queue: &str| {
+        format!(
+            r#"
+[[interface]]
+name = "fh-c"
+[[worker]]
+name = "w1"
+[[feed.channel]]
+name = "options"
+worker = "w1"
+[[feed.channel.line]]
+name = "A"
+interface = "fh-c"
+group = "239.10.0.8:26400"
+[[feed.channel.line]]
+name = "B"
+interface = "fh-a"
+{second_queue}group = "239.10.0.9:26400"
+"#
+        )
+    };
+    let split = GOOD.replacen("name = \"equities\"", "name = \"equities\"\nworker = \"w0\"", 1);
+    // The channel belongs to the feed, so it stands before the destination.
+    let (feeds, destination) = split.split_once("[[destination]]").unwrap();
+    let file = |second_queue: &str| format!("{feeds}{}[[destination]]{destination}", rest(second_queue));
+    let error = parse(&file("")).unwrap_err().to_string();
+    assert!(
+        error.contains("worker `w0` (line A of `itch/equities`) and worker `w1` (line B of `itch/options`)"),
+        "{error}"
+    );
+    assert!(error.contains("a channel's lines and destinations all run on the channel's worker"), "{error}");
+    parse(&file("queue = 1\n")).unwrap();
+    let error = parse(&file("worker = \"w0\"\n")).unwrap_err().to_string();
+    assert!(error.contains("unknown field `worker`"), "{error}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn control_status(error: ControlError) -> Status {
         _ => format!("{error}; nothing was changed"),
     };
     match error.cause() {
-        ControlError::Kernel { .. } => Status::failed_precondition(message),
+        ControlError::Kernel { .. } | ControlError::Refused { .. } => Status::failed_precondition(message),
         _ => Status::unavailable(message),
     }
 }

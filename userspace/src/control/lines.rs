@@ -288,6 +288,11 @@ impl Desk {
             }
             thread::sleep(RETRY_INTERVAL);
         }
+        if let Some(source) = link.shared.refusal(number) {
+            held.enabled = Some(false);
+            let ((channel, name), worker) = (self.names(line), self.worker_name(line));
+            return Err(ControlError::Refused { channel, line: name, worker, source });
+        }
         held.enabled = Some(enabled);
         Ok(())
     }

@@ -27,6 +27,8 @@ use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
 struct WorkerStub {
     /// Takes nothing while set.
     is_stuck: AtomicBool,
+    /// Its sockets are refused every group while set.
+    is_refused: AtomicBool,
     switched: Mutex<Vec<(usize, bool)>>,
 }
 
@@ -43,6 +45,9 @@ impl WorkerStub {
                 {
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
+                        if worker.is_refused.load(Relaxed) && enabled {
+                            shared.count_refused(&std::io::Error::from_raw_os_error(libc::ENODEV));
+                        }
                     }
                     shared.count_applied();
                 }

@@ -115,6 +115,7 @@ fn nic(name: &str) -> Link {
             is_up: true,
             has_carrier: true,
             carrier_changes: None,
+            mtu: Some(1500),
             rx_queues: Some(1),
             tx_queues: Some(1),
         },

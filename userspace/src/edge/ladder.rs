@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{Edge, EdgeError, OpenedPort, port};
 use crate::config::plan::{Mode, Plan};
-use crate::net::interface::Interface;
+use crate::net::interface::{Interface, InterfaceError};
 use crate::net::xsk::XskError;
 use crate::steering::{DriverFeatures, FilterSettings, Steering, SteeringError, driver_features};
 
@@ -69,6 +69,10 @@ fn step(
     if let Some(why) = ruled_out(plan, index, mode) {
         return Err(EdgeError::RuledOut(why));
     }
+    if mode != Mode::Socket {
+        let receiving = plan.workers.iter().filter(|worker| worker.rx.iter().any(|queue| queue.interface == index));
+        receiving.map(|worker| worker.frame_bytes).try_for_each(|frame_bytes| interface.check_frame(frame_bytes))?;
+    }
     let receives = plan.lines.iter().any(|line| line.interface == index);
     let mut steering = match mode {
         Mode::Socket => None,
@@ -85,6 +89,8 @@ fn step(
 /// Whether a lower mode would not help either, or would hide a mistake.
 fn is_final(error: &EdgeError) -> bool {
     match error {
+        // Kernel sockets take packets of any length.
+        EdgeError::Interface(InterfaceError::LargeMtu { .. }) => false,
         EdgeError::Interface(_) | EdgeError::NoAddress { .. } => true,
         EdgeError::Steering(error) => matches!(
             error,

@@ -80,6 +80,7 @@ fn open_xsk(
         .map_err(|source| EdgeError::Umem { worker: wanted.name.clone(), source })?;
     let (rx, tx) = (wanted.rx.contains(&queue), wanted.tx.contains(&queue));
     let mut pair = xsk::open(&frames, &interface.name, queue.queue, rx, tx, mode, wanted.ring_entries, cookie)?;
+    pair.set_busy_poll((&plan.interfaces[queue.interface].sockets).into())?;
     if mode == Mode::ZeroCopy && pair.in_force() != Mode::ZeroCopy {
         return Err(EdgeError::NotZeroCopy { interface: interface.name.clone(), queue: queue.queue });
     }
@@ -110,7 +111,7 @@ fn check_fed(port: &mut XskRx, frames: &Frames, interface: &Interface, queue: u3
 
 fn open_sockets(plan: &Plan, worker: usize, queue: QueuePlan, interface: &Interface) -> Result<Port, EdgeError> {
     let wanted = &plan.workers[worker];
-    let options = SocketOptions { busy_poll_us: plan.interfaces[queue.interface].busy_poll_us, ..Default::default() };
+    let options = SocketOptions::from(&plan.interfaces[queue.interface].sockets);
     let line = |(line, wanted): (LineIndex, &crate::config::plan::LinePlan)| SocketLine {
         line,
         group: wanted.group,
@@ -149,6 +150,7 @@ fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, Edg
         .source
         .or(interface.ipv4)
         .ok_or_else(|| EdgeError::NoAddress { destination: wanted.name.clone(), interface: interface.name.clone() })?;
+    interface.check_payload(&wanted.name, wanted.payload_bytes)?;
     let source = SocketAddrV4::new(source, wanted.source_port);
     let header = Header::multicast(interface.mac, wanted.vlan, source, wanted.group, wanted.ttl);
     Ok(header.expect("the plan has only multicast destinations"))

@@ -1,7 +1,8 @@
 //! What the kernel knows of a network interface, read once at start.
 //!
 //! Addresses come from `getifaddrs`, which answers for the network namespace that the caller is in. Queue counts are only
-//! in sysfs, whose mount may show another namespace; then they are unknown rather than wrong.
+//! in sysfs, whose mount may show another namespace; then they are unknown rather than wrong. So the MTU is not read there
+//! but from a route.
 #![forbid(unsafe_code)]
 
 use std::net::Ipv4Addr;
@@ -9,6 +10,17 @@ use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use rustix::net::sockopt::ip_mtu;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::umem::HOME;
+use crate::net::headers::{HEADER_BYTES, TAG_BYTES};
+
+/// Ethernet header and two VLAN tags: what a frame holds beside what the MTU counts.
+const LINK_BYTES: u32 = 14 + 2 * TAG_BYTES as u32;
+
+/// IPv4 header without options, and UDP header.
+const IP_UDP_BYTES: u32 = HEADER_BYTES as u32 - 14;
 
 /// One interface, as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +39,11 @@ pub struct Interface {
     pub has_carrier: bool,
     /// How often the carrier has come or gone since the link was made; `None` if sysfs does not show this namespace.
     pub carrier_changes: Option<u64>,
-    /// Receive queues; `None` if sysfs does not show this namespace.
+    /// Largest IP packet, bytes, at most 65535; `None` if the interface is down or knows no IPv4.
+    pub mtu: Option<u32>,
+    /// Active receive queues; `None` if sysfs does not show this namespace.
     pub rx_queues: Option<u32>,
-    /// Transmit queues; `None` if sysfs does not show this namespace.
+    /// Active transmit queues; `None` if sysfs does not show this namespace.
     pub tx_queues: Option<u32>,
 }
 
@@ -48,7 +62,11 @@ pub enum InterfaceError {
     #[error("interface `{0}`: has no Ethernet address")]
     NotEthernet(String),
     /// No such queue.
-    #[error("interface `{name}`: no {direction} queue {queue}, it has {count} (0 to {}): `ethtool -l {name}`", count - 1)]
+    #[error(
+        "interface `{name}`: {direction} queue {queue} is not active, {count} are (0 to {}): take one of these, or make more \
+         active (`ethtool -L {name} combined {}`, or rx and tx, as `ethtool -l {name}` shows)",
+        count - 1, queue + 1
+    )]
     NoQueue {
         /// Interface name.
         name: String,
@@ -58,6 +76,37 @@ pub enum InterfaceError {
         queue: u32,
         /// Queues it has.
         count: u32,
+    },
+    /// A received packet could be longer than the room that a frame has for it.
+    #[error(
+        "interface `{name}`: MTU {mtu} is too large for frame_bytes = {frame_bytes}, which takes up to {most} (one packet, one \
+         frame): lower it (`ip link set dev {name} mtu {most}`){}, or set mode = \"socket\"", larger_frame(*mtu, *frame_bytes)
+    )]
+    LargeMtu {
+        /// Interface name.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
+        /// Bytes of the worker's frames.
+        frame_bytes: u32,
+        /// Largest MTU that fits.
+        most: u32,
+    },
+    /// Packets of a destination would be longer than the interface sends.
+    #[error(
+        "destination `{destination}`: payload_bytes = {payload_bytes} and {IP_UDP_BYTES} bytes of headers exceed the MTU {mtu} of \
+         interface `{name}`: set payload_bytes = {} or less, or raise the MTU (`ip link set dev {name} mtu {}`)",
+        mtu.saturating_sub(IP_UDP_BYTES), *payload_bytes as u32 + IP_UDP_BYTES
+    )]
+    SmallMtu {
+        /// Interface name.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
+        /// Name of the destination.
+        destination: String,
+        /// Its largest UDP payload.
+        payload_bytes: usize,
     },
     /// Nothing is plugged in, or it is down.
     #[error(
@@ -109,6 +158,7 @@ impl Interface {
             // IFF_RUNNING is the operational state; IFF_LOWER_UP is not in what getifaddrs reports.
             has_carrier: flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING),
             carrier_changes: changes.and_then(|text| text.trim().parse().ok()),
+            mtu: mtu(name).ok(),
             rx_queues,
             tx_queues,
         })
@@ -120,6 +170,39 @@ impl Interface {
     /// [`InterfaceError::NoCarrier`].
     pub fn check_carrier(&self) -> Result<(), InterfaceError> {
         if self.has_carrier { Ok(()) } else { Err(InterfaceError::NoCarrier { name: self.name.clone() }) }
+    }
+
+    /// Refuses an MTU with which a received packet might not fit into one frame (AF_XDP; kernel sockets only need room for
+    /// the datagram). True if the MTU is unknown.
+    ///
+    /// # Errors
+    /// [`InterfaceError::LargeMtu`].
+    pub fn check_frame(&self, frame_bytes: u32) -> Result<(), InterfaceError> {
+        let most = most_mtu(frame_bytes);
+        match self.mtu {
+            Some(mtu) if mtu > most => {
+                Err(InterfaceError::LargeMtu { name: self.name.clone(), mtu, frame_bytes, most })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses payloads that the interface could only send in fragments, or not at all. True if the MTU is unknown. (A VLAN
+    /// tag does not count: Ethernet has room for it beside the MTU.)
+    ///
+    /// # Errors
+    /// [`InterfaceError::SmallMtu`].
+    pub fn check_payload(&self, destination: &str, payload_bytes: usize) -> Result<(), InterfaceError> {
+        let needed = payload_bytes + IP_UDP_BYTES as usize;
+        match self.mtu {
+            Some(mtu) if needed > mtu as usize => Err(InterfaceError::SmallMtu {
+                name: self.name.clone(),
+                mtu,
+                destination: destination.to_owned(),
+                payload_bytes,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the interface has a receive (`rx`) or transmit queue of this number; true if the number is unknown.
@@ -135,6 +218,24 @@ impl Interface {
             _ => Ok(()),
         }
     }
+}
+
+/// Largest MTU whose packets fit into frames of this size, with Ethernet header and two tags.
+pub(crate) fn most_mtu(frame_bytes: u32) -> u32 {
+    frame_bytes.saturating_sub(HOME as u32 + LINK_BYTES)
+}
+
+/// A remedy, where there are larger frames and they suffice.
+fn larger_frame(mtu: u32, frame_bytes: u32) -> &'static str {
+    if frame_bytes < 4096 && mtu <= most_mtu(4096) { ", set frame_bytes = 4096" } else { "" }
+}
+
+/// MTU of the route that a socket on the interface takes to its own link (224.0.0.1, all hosts). Nothing is sent.
+fn mtu(name: &str) -> std::io::Result<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind_device(Some(name.as_bytes()))?;
+    socket.connect(&std::net::SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 1), 9).into())?;
+    Ok(ip_mtu(&socket)?)
 }
 
 /// The interface's folder in sysfs, if that shows the interface with this index.
@@ -162,6 +263,8 @@ mod tests {
     fn loopback_is_read_and_an_absent_interface_is_named() {
         let loopback = Interface::read("lo").unwrap();
         assert_eq!((loopback.index, loopback.mac), (1, [0; 6]));
+        // Its MTU is 65536; an IP packet has one byte less.
+        assert_eq!(loopback.mtu, Some(65_535));
         let error = Interface::read("fh-none").unwrap_err().to_string();
         assert!(error.contains("fh-none") && error.contains("lo"), "{error}");
     }
@@ -172,6 +275,45 @@ mod tests {
         assert!(two.check_queue(1, true).is_ok());
         assert!(two.check_queue(9, false).is_ok(), "unknown is not refused");
         let error = two.check_queue(2, true).unwrap_err().to_string();
-        assert_eq!(error, "interface `lo`: no receive queue 2, it has 2 (0 to 1): `ethtool -l lo`");
+        assert!(error.starts_with("interface `lo`: receive queue 2 is not active, 2 are (0 to 1): "), "{error}");
+        assert!(error.contains("`ethtool -L lo combined 3`"), "{error}");
+    }
+
+    #[test]
+    fn an_mtu_fits_its_frames_and_payloads_fit_an_mtu() {
+        let with = |mtu| Interface { mtu, ..Interface::read("lo").unwrap() };
+        for (mtu, frame_bytes, says) in [
+            (1500, 2048, None),
+            (1706, 2048, None),
+            (
+                1707,
+                2048,
+                Some(
+                    "takes up to 1706 (one packet, one frame): lower it (`ip link set dev lo mtu 1706`), set frame_bytes = 4096, or",
+                ),
+            ),
+            (3754, 4096, None),
+            (
+                9000,
+                4096,
+                Some(
+                    "takes up to 3754 (one packet, one frame): lower it (`ip link set dev lo mtu 3754`), or set mode = \"socket\"",
+                ),
+            ),
+            (9000, 2048, Some("mtu 1706`), or set mode")),
+        ] {
+            let result = with(Some(mtu)).check_frame(frame_bytes).map_err(|error| error.to_string());
+            match says {
+                None => assert_eq!(result, Ok(()), "{mtu} in {frame_bytes}"),
+                Some(says) => assert!(result.as_ref().is_err_and(|error| error.contains(says)), "{result:?}"),
+            }
+        }
+        assert!(with(Some(1500)).check_payload("out", 1472).is_ok());
+        assert!(with(None).check_payload("out", 1472).is_ok() && with(None).check_frame(2048).is_ok());
+        let error = with(Some(1499)).check_payload("out", 1472).unwrap_err().to_string();
+        assert!(
+            error.starts_with("destination `out`: payload_bytes = 1472 and 28 bytes of headers exceed the MTU 1499")
+        );
+        assert!(error.contains("set payload_bytes = 1471 or less") && error.contains("mtu 1500`"), "{error}");
     }
 }

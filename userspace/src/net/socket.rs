@@ -6,12 +6,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use arrayvec::ArrayVec;
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
+use super::busy_poll::BusyPollError;
 use super::interface::InterfaceError;
 use super::umem::{Frame, Frames};
 use super::{BATCH, PAYLOAD_OFFSET};
@@ -28,6 +29,14 @@ pub enum SocketError {
     /// An interface that cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
+    /// Busy polling was asked for and refused.
+    #[error("{address}: {source}")]
+    BusyPoll {
+        /// The group.
+        address: SocketAddrV4,
+        /// Which option, why, and what to do about it.
+        source: BusyPollError,
+    },
     /// Kernel sockets do not write Ethernet headers.
     #[error(
         "{dest}: vlan = {vlan} cannot be sent in mode `socket`; make a VLAN interface (ip link add link … type vlan) \
@@ -51,10 +60,14 @@ pub enum SocketError {
     },
 }
 
-/// Room for one SCM_TIMESTAMPNS control message, aligned as control messages must be.
+/// Room for a SCM_TIMESTAMPNS and a SO_RXQ_OVFL control message, aligned as control messages must be.
 type Control = [u64; 8];
 
-const _: () = assert!(size_of::<Control>() >= size_of::<libc::cmsghdr>() + size_of::<libc::timespec>());
+// SAFETY: CMSG_SPACE only computes.
+const _: () = assert!(
+    size_of::<Control>()
+        >= unsafe { libc::CMSG_SPACE(size_of::<libc::timespec>() as u32) + libc::CMSG_SPACE(4) } as usize
+);
 
 /// One received datagram, lying in the frame with the same number.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +77,8 @@ struct Arrived {
     is_truncated: bool,
     /// When the kernel received it, CLOCK_REALTIME nanoseconds.
     utc_ns: Option<u64>,
+    /// Datagrams that the socket had dropped when this one was queued; absent as long as there are none.
+    dropped: Option<u32>,
 }
 
 /// Receives up to one datagram per frame of `into`, each at [`PAYLOAD_OFFSET`], in order. Never blocks.
@@ -99,30 +114,41 @@ fn receive_batch(
         return Err(io::Error::last_os_error());
     }
     for header in headers.iter().take(received as usize) {
-        arrived.push(Arrived {
+        let mut one = Arrived {
             len: header.msg_len as usize,
             is_truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
-            utc_ns: stamp(&header.msg_hdr),
-        });
+            utc_ns: None,
+            dropped: None,
+        };
+        read_control(&header.msg_hdr, &mut one);
+        arrived.push(one);
     }
     Ok(())
 }
 
-/// The receive stamp among a message's control messages.
-fn stamp(header: &libc::msghdr) -> Option<u64> {
+/// The receive stamp and the drop counter among a message's control messages.
+fn read_control(header: &libc::msghdr, arrived: &mut Arrived) {
     // SAFETY: the kernel filled the control buffer that the header points to, and set its length.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() };
     while let Some(message) = control {
-        if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_TIMESTAMPNS {
-            // SAFETY: this type of message holds a timespec; it may not be aligned for one.
-            let time: libc::timespec = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast()) };
-            let seconds = u64::try_from(time.tv_sec).ok()?;
-            return Some(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).ok()?);
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: this type of message holds a timespec; it may not be aligned for one.
+                let time: libc::timespec = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast()) };
+                let parts = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+                if let (Ok(seconds), Ok(nanoseconds)) = parts {
+                    arrived.utc_ns = Some(seconds * 1_000_000_000 + nanoseconds);
+                }
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                // SAFETY: this type of message holds a u32; it may not be aligned for one.
+                arrived.dropped = Some(unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast()) });
+            }
+            _ => {}
         }
         // SAFETY: as above; the walk ends at the length that the kernel set.
         control = unsafe { libc::CMSG_NXTHDR(header, message).as_ref() };
     }
-    None
 }
 
 /// Sends the data of each frame as one datagram to the socket's peer, in order; the answer is how many went, at least
@@ -161,71 +187,53 @@ fn message(vector: &mut libc::iovec, control: *mut libc::c_void, control_bytes: 
     header
 }
 
-/// Sets an integer option that `socket2` does not know.
-fn set_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    // SAFETY: the option's value is an int, and the kernel reads just its size.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            (&raw const value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// Sets an integer option of the socket level that `socket2` does not know.
+pub(super) fn set_option(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    set_value(socket, libc::SOL_SOCKET, option, &value)
 }
 
-/// A socket's address as RFC 3678 wants it: `struct sockaddr_in` in the room of a `sockaddr_storage`.
-#[repr(C, align(8))]
-struct StoredAddress {
-    family: libc::sa_family_t,
-    port: u16,
-    address: [u8; 4],
-    rest: [u8; 120],
-}
-
-impl StoredAddress {
-    fn new(address: Ipv4Addr) -> Self {
-        Self { family: libc::AF_INET as libc::sa_family_t, port: 0, address: address.octets(), rest: [0; 120] }
-    }
-}
-
-/// `struct group_source_req` (RFC 3678).
-#[repr(C)]
-struct SourceGroup {
+/// Joins or leaves a group for one source only, on an interface by its index: unlike the option that `socket2` has, it
+/// needs no address on the interface, and means no other interface with the same address. (MCAST_JOIN_SOURCE_GROUP,
+/// RFC 3678.)
+///
+/// # Errors
+/// What the kernel said.
+pub fn set_source_member(
+    socket: BorrowedFd<'_>,
     interface: u32,
-    group: StoredAddress,
-    source: StoredAddress,
-}
-
-const _: () = assert!(size_of::<SourceGroup>() == size_of::<libc::group_source_req>());
-
-/// Joins a group for one source only (or leaves it), on the interface with this index. By index, because
-/// IP_ADD_SOURCE_MEMBERSHIP names the interface by an address that it may not have, or share.
-pub(crate) fn set_source_joined(
-    socket: &Socket,
     group: Ipv4Addr,
     source: Ipv4Addr,
-    interface: u32,
     joined: bool,
 ) -> io::Result<()> {
-    let request = SourceGroup { interface, group: StoredAddress::new(group), source: StoredAddress::new(source) };
-    // SAFETY: the kernel reads just the request, which has the size and layout of the option's value.
+    let storage = |address: Ipv4Addr| -> libc::sockaddr_storage {
+        let address = SockAddr::from(SocketAddrV4::new(address, 0));
+        // SAFETY: `SockAddrStorage` is a transparent wrapper of `sockaddr_storage`, all of it initialised.
+        unsafe { ptr::read(address.as_ptr().cast()) }
+    };
+    let request =
+        libc::group_source_req { gsr_interface: interface, gsr_group: storage(group), gsr_source: storage(source) };
+    let option = if joined { libc::MCAST_JOIN_SOURCE_GROUP } else { libc::MCAST_LEAVE_SOURCE_GROUP };
+    set_value(socket, libc::IPPROTO_IP, option, &request)
+}
+
+/// Sets an option whose value is the plain C type `T`; which type an option takes is for the two callers above to know.
+fn set_value<T: Copy>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads just the size that it is told, which is that of the value borrowed.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            if joined { libc::MCAST_JOIN_SOURCE_GROUP } else { libc::MCAST_LEAVE_SOURCE_GROUP },
-            (&raw const request).cast(),
-            size_of::<SourceGroup>() as libc::socklen_t,
+            level,
+            option,
+            ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Datagrams that the socket has dropped since it was made, mostly for lack of buffer: the counter that SO_RXQ_OVFL
-/// attaches to datagrams, here also right when no further datagram comes.
+/// Datagrams that the socket has dropped since it was made, mostly for lack of buffer: the very counter that SO_RXQ_OVFL
+/// attaches to datagrams ([`Arrived::dropped`]), here also right when no further datagram comes. The attached one says
+/// where in the stream the loss was, and needs no system call; this one has the last word.
 pub(crate) fn dropped_count(socket: &Socket) -> io::Result<u32> {
     let mut values = [0_u32; 16];
     let mut bytes = size_of_val(&values) as libc::socklen_t;

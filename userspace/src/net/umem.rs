@@ -53,7 +53,7 @@
 //! descriptors alone, and dropped.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use xdp_ebpf::FrameMeta;
@@ -63,10 +63,12 @@ use xsk_rs::umem::frame::FrameDesc;
 use super::headers::{HEADER_BYTES, TAG_BYTES};
 use super::{PAYLOAD_OFFSET, Received};
 use create::{check_size, create_umem};
+use lines::{FreeStack, Lines};
 
 mod create;
 mod custody;
 mod lending;
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -115,6 +117,7 @@ pub(super) enum Owner {
 
 /// Where the packet lies within its frame.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(8))]
 struct Slot {
     start: u16,
     len: u16,
@@ -144,8 +147,8 @@ struct UmemMemory {
 /// frames can be written while received ones of the same pool are read. One thread at a time: it is not `Sync`.
 pub struct Frames {
     memory: Memory,
-    slots: Box<[Cell<Slot>]>,
-    free: RefCell<Vec<u32>>,
+    slots: Lines<Slot>,
+    free: FreeStack,
     frame_bytes: usize,
     pool: u32,
 }
@@ -201,10 +204,8 @@ impl Frames {
         static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
         Self {
             memory,
-            slots: vec![Cell::new(Slot { start: HOME as u16, len: 0, owner: Owner::Free }); frame_count as usize]
-                .into(),
-            // Popped from the end: the frame that was freed last is used first, while it is warm.
-            free: RefCell::new((0..frame_count).rev().collect()),
+            slots: Lines::new(frame_count as usize, Slot { start: HOME as u16, len: 0, owner: Owner::Free }),
+            free: FreeStack::full(frame_count),
             frame_bytes,
             pool: NEXT_POOL.fetch_add(1, Relaxed),
         }
@@ -213,21 +214,21 @@ impl Frames {
     /// Takes a free frame; `None` if there is none.
     #[must_use]
     pub fn alloc(&self) -> Option<Frame> {
-        let index = self.free.borrow_mut().pop()?;
-        self.slots[index as usize].set(Slot { start: HOME as u16, len: 0, owner: Owner::User });
+        let index = self.free.pop()?;
+        self.slots.at(index as usize).set(Slot { start: HOME as u16, len: 0, owner: Owner::User });
         Some(Frame { index, pool: self.pool })
     }
 
     /// Gives a frame back.
     pub fn free(&self, frame: Frame) {
         self.set_owner(self.index(&frame), Owner::Free);
-        self.free.borrow_mut().push(frame.index);
+        self.free.push(frame.index);
     }
 
     /// The packet in the frame: what was received, or what was last built. Empty for a fresh frame.
     #[must_use]
     pub fn data<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        let Slot { start, len, .. } = self.slots[self.index(frame)].get();
+        let Slot { start, len, .. } = self.slots.at(self.index(frame)).get();
         let start = usize::from(start) - BUFFER_START;
         &self.whole(frame)[start..start + usize::from(len)]
     }
@@ -248,7 +249,7 @@ impl Frames {
     /// Free frames.
     #[must_use]
     pub fn free_count(&self) -> usize {
-        self.free.borrow().len()
+        self.free.len()
     }
 
     /// All frames.
@@ -294,7 +295,7 @@ impl Frames {
     /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
     pub(super) fn tx_descriptor(&self, frame: &mut Frame) -> Option<FrameDesc> {
         let index = self.index(frame);
-        let Slot { start, len, .. } = self.slots[index].get();
+        let Slot { start, len, .. } = self.slots.at(index).get();
         let Memory::Umem(memory) = &self.memory else { return None };
         let mut descriptor = match usize::from(start) {
             HOME => memory.homes[index],
@@ -314,7 +315,7 @@ impl Frames {
     }
 
     fn set_owner(&self, index: usize, owner: Owner) {
-        let slot = &self.slots[index];
+        let slot = self.slots.at(index);
         slot.set(Slot { owner, ..slot.get() });
     }
 

@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::PrivilegeError;
-use crate::config::plan::{Mode, Plan};
+use crate::config::plan::{Mode, Plan, SocketPlan};
 
 /// A capability that a plan needs, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,16 @@ pub fn needs(plan: &Plan) -> Vec<Need> {
             Need { capability: CapabilitySet::BPF, why: "loads the XDP program and its maps" },
             Need { capability: CapabilitySet::PERFMON, why: "lets the program compare packet pointers" },
         ]);
-    } else if plan.interfaces.iter().any(|interface| interface.busy_poll_us > 0) {
+    } else if plan.interfaces.iter().any(|interface| is_privileged(&interface.sockets)) {
         needs.push(Need { capability: CapabilitySet::NET_ADMIN, why: "sets busy_poll_us" });
     }
     needs
+}
+
+/// Whether these options of kernel sockets take a privilege: a budget above the kernel's own, and keeping interrupts off.
+fn is_privileged(sockets: &SocketPlan) -> bool {
+    const KERNELS_BUDGET: u16 = 8;
+    sockets.busy_poll_us > 0 && (sockets.busy_poll_budget > KERNELS_BUDGET || sockets.prefer_busy_poll)
 }
 
 /// Bytes of locked memory that the frames of one worker take: a UMEM for each of its ports on an interface that may run in

@@ -111,7 +111,7 @@ fn a_plan_needs_what_its_modes_do() {
     assert_eq!(named(&native, CapabilitySet::empty()), all);
     assert_eq!(named(&native, CapabilitySet::SYS_ADMIN | CapabilitySet::NET_RAW), ["CAP_NET_ADMIN"]);
     assert!(named(&native, KEEPER).is_empty());
-    assert_eq!(umem_bytes(&native, 0), 16384 * 2048);
+    assert_eq!(umem_bytes(&native, 0), 3 * 8192 * 2048, "three ports");
     let socket = plan("socket", "");
     assert!(needs(&socket).is_empty());
     assert_eq!(umem_bytes(&socket, 0), 0);

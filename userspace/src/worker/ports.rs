@@ -122,9 +122,10 @@ impl Worker {
         std::mem::swap(&mut self.ports.tx[port], &mut with.tx);
         if let Some(rx) = &mut self.ports.rx[port] {
             for (line, slot) in (0..).zip(&self.lines) {
-                if slot.is_some_and(|slot| slot.enabled) {
-                    // As for a command: control has joined, and the counters would show what stays away.
-                    let _ = rx.set_line(line, true);
+                if slot.is_some_and(|slot| slot.enabled)
+                    && let Err(error) = rx.set_line(line, true)
+                {
+                    self.shared.count_refused(&error);
                 }
             }
             rx.refill(&self.ports.frames[port]);

@@ -1,11 +1,14 @@
 //! What a worker shares: commands in, counters and histograms out.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_utils::CachePadded;
 
 use crate::feed::Session;
 use crate::latency::StageHistograms;
@@ -66,7 +69,8 @@ pub enum Event {
     },
 }
 
-/// Counters of one worker as everybody else sees them. Vectors are indexed like the plan; entries of lines, channels
+/// Counters of one worker as everybody else sees them. What the worker writes lies in cache lines of its own: no other worker
+/// writes there, nor does control, and nobody reads there but for these very counters. Vectors are indexed like the plan; entries of lines, channels
 /// and destinations that belong to another worker stay zero.
 #[derive(Debug, Default)]
 pub struct WorkerShared {
@@ -89,22 +93,26 @@ pub struct WorkerShared {
     /// Transmitting halves, in the order of `WorkerPlan::ports`.
     pub tx: Vec<SharedCounts<{ PortCounts::COUNT }>>,
     /// Duty cycles run.
-    pub cycles: AtomicU64,
+    pub cycles: CachePadded<AtomicU64>,
     /// Longest duty cycle since start, nanoseconds.
-    pub longest_cycle_ns: AtomicU64,
+    pub longest_cycle_ns: CachePadded<AtomicU64>,
     /// CLOCK_MONOTONIC of the newest housekeeping, nanoseconds: a worker that is alive keeps moving it.
-    pub heartbeat_ns: AtomicU64,
+    pub heartbeat_ns: CachePadded<AtomicU64>,
     /// Commands that the worker has carried out, in the order in which [`WorkerLink::send`] numbered them. Stored with
     /// release: who reads a number here sees what the command did.
-    pub commands_applied: AtomicU64,
-    /// Commands that were put into its queue.
-    commands_sent: AtomicU64,
+    pub commands_applied: CachePadded<AtomicU64>,
+    /// Commands among them that it could not carry out: a group that its own socket was refused.
+    pub commands_refused: CachePadded<AtomicU64>,
+    /// The newest such command's number, times 2^16, and what the kernel said (errno).
+    refusal: CachePadded<AtomicU64>,
+    /// Commands that were put into its queue. Written by control.
+    commands_sent: CachePadded<AtomicU64>,
     /// Events that did not fit into the event queue.
-    pub events_dropped: AtomicU64,
+    pub events_dropped: CachePadded<AtomicU64>,
     /// Free frames at the newest housekeeping.
-    pub frames_free: AtomicU64,
+    pub frames_free: CachePadded<AtomicU64>,
     /// False once the worker's thread has left its loop.
-    pub running: AtomicBool,
+    pub running: CachePadded<AtomicBool>,
 }
 
 impl WorkerShared {
@@ -146,6 +154,22 @@ impl WorkerShared {
         DropCounts::from_values(self.line_drops[index].load())
     }
 
+    /// Says that the command about to be counted as applied was refused; only the owning worker may call this.
+    pub fn count_refused(&self, error: &io::Error) {
+        let errno = error.raw_os_error().and_then(|errno| u16::try_from(errno).ok()).unwrap_or_default();
+        let number = self.commands_applied.load(Relaxed) + 1;
+        self.refusal.store(number << 16 | u64::from(errno), Relaxed);
+        self.commands_refused.store(self.commands_refused.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Why the applied command of this number was not carried out, if it was not; known until the next is refused.
+    #[must_use]
+    pub fn refusal(&self, number: u64) -> Option<io::Error> {
+        let refusal = self.refusal.load(Relaxed);
+        let errno = i32::from(refusal as u16);
+        (number > 0 && refusal >> 16 == number).then(|| io::Error::from_raw_os_error(errno))
+    }
+
     /// Says that one more command has been carried out; only the owning worker may call this.
     pub fn count_applied(&self) {
         self.commands_applied.store(self.commands_applied.load(Relaxed) + 1, Release);
@@ -160,6 +184,7 @@ impl WorkerShared {
 
 /// A session's name as everybody else sees it. All zero until the first session.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct SharedSession([AtomicU64; 2]);
 
 impl SharedSession {
@@ -214,8 +239,28 @@ impl WorkerLink {
 }
 
 #[cfg(test)]
+impl WorkerShared {
+    /// The one counter that control writes, for a test of the layout.
+    pub(super) fn commands_sent(&self) -> &CachePadded<AtomicU64> {
+        &self.commands_sent
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_that_of_its_command_only() {
+        let shared = WorkerShared::new(0, 0, 0, 0);
+        shared.count_applied();
+        assert!(shared.refusal(0).is_none() && shared.refusal(1).is_none());
+        shared.count_refused(&io::Error::from_raw_os_error(libc::ENODEV));
+        shared.count_applied();
+        assert_eq!(shared.refusal(2).unwrap().raw_os_error(), Some(libc::ENODEV));
+        assert!(shared.refusal(1).is_none() && shared.refusal(3).is_none());
+        assert_eq!(shared.commands_refused.load(Relaxed), 1);
+    }
 
     #[test]
     fn a_session_round_trips() {

@@ -74,9 +74,13 @@ fn own(
             "worker",
             "",
             format!(
-                "queue {} of interface `{}` would have two owners: worker `{}` ({first}) and worker `{}` ({owner}); \
-                 put both on one worker, or on queues of their own",
-                queue.queue, interface.name, plan.workers[*other].name, plan.workers[worker].name,
+                "queue {} of interface `{name}` would have two owners: worker `{}` ({first}) and worker `{}` ({owner}); \
+                 put both on one worker, or on queues of their own: an interface feeds as many workers as it has queues \
+                 (`ethtool -l {name}`), and a channel's lines and destinations all run on the channel's worker",
+                queue.queue,
+                plan.workers[*other].name,
+                plan.workers[worker].name,
+                name = interface.name,
             ),
         ),
     }

@@ -36,13 +36,38 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     ("mode = \"socket\"", "busy_poll_us = -1", &["interface[1].busy_poll_us = -1: must be 0 to 10000 microseconds"]),
     (
         "name = \"fh-out\"",
-        "name = \"fh-out\"\nbusy_poll_us = 50",
-        &["test.toml:11: interface[2].busy_poll_us = 50: kernel sockets only: with mode `auto`"],
+        "name = \"fh-out\"\nbusy_poll_us = 10_001",
+        &["test.toml:11: interface[2].busy_poll_us = 10001: must be 0 to 10000 microseconds"],
     ),
     (
         "name = \"fh-out\"",
-        "name = \"fh-out\"\nmode = \"native\"\nbusy_poll_us = 1",
-        &["interface[2].busy_poll_us = 1: kernel sockets only: with mode `native`", "mode = \"socket\""],
+        "name = \"fh-out\"\nbusy_poll_us = 50\nbusy_poll_budget = 0",
+        &["test.toml:12: interface[2].busy_poll_budget = 0: must be 1 to 65535 packets"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nbusy_poll_budget = 64",
+        &["interface[2].busy_poll_budget = 64: has no effect without busy polling", "busy_poll_us above 0"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nbusy_poll_us = 0\nprefer_busy_poll = true",
+        &["interface[2].prefer_busy_poll = true: has no effect without busy polling"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nmode = \"native\"\nreuse_port = true",
+        &["interface[2].reuse_port = true: kernel sockets only, and mode `native` never has any", "mode = \"socket\""],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nmode = \"skb\"\nreceive_buffer_bytes = 65536",
+        &["interface[2].receive_buffer_bytes = 65536: kernel sockets only, and mode `skb` never has any"],
+    ),
+    (
+        "name = \"fh-out\"",
+        "name = \"fh-out\"\nreceive_buffer_bytes = 4095",
+        &["interface[2].receive_buffer_bytes = 4095: must be 4096 to 1073741824 bytes"],
     ),
     (
         "name = \"fh-out\"",
@@ -204,6 +229,11 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "group = \"239.20.0.1:30001\"",
         "group = \"239.20.0.1:30001\"\npayload_bytes = 600",
         &["destination[0].payload_bytes = 600: must be 774 to 1472 bytes"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\nvlan = 4095",
+        &["destination[0].vlan = 4095: must be 0 to 4094"],
     ),
     (
         "group = \"239.20.0.1:30001\"",

@@ -25,6 +25,30 @@ fn names(groups: &[v1::Group]) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn a_group_that_the_worker_s_socket_is_refused_is_not_in_force_and_says_why() {
+    let mut bench = Bench::new();
+    bench.worker.is_refused.store(true, Relaxed);
+    let error = bench.desk.start_lines().unwrap_err().to_string();
+    let says = "line A of `itch/equities`: the socket of worker `w0` was refused the group: No such device";
+    assert!(error.starts_with(says), "{error}");
+    assert_eq!(bench.joined(), [false, false], "undone");
+    let state = bench.desk.line_states()[0].clone();
+    assert!(!state.in_force && state.error.unwrap().contains("was refused the group"));
+    bench
+        .served(async |served| {
+            let request = SubscribeRequest { selector: line("B") };
+            let status = served.client().await.subscribe(request).await.unwrap_err();
+            assert_eq!(status.code(), Code::FailedPrecondition);
+        })
+        .await;
+    assert_eq!(bench.shared.commands_refused.load(Relaxed), 2);
+    bench.worker.is_refused.store(false, Relaxed);
+    bench.desk.start_lines().unwrap();
+    assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
+    assert_eq!(bench.switched(), [(0, true), (1, true), (0, true), (1, true)]);
+}
+
+#[tokio::test]
 async fn subscribing_joins_tells_the_worker_and_is_idempotent() {
     let mut bench = Bench::new();
     assert_eq!(bench.joined(), [false, false], "the groups of this test are in use elsewhere");

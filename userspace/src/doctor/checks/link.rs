@@ -7,12 +7,9 @@ use crate::config::plan::{DestinationPlan, LinePlan, Mode, Plan};
 use crate::doctor::host::Host;
 use crate::doctor::link::{Link, XdpAbilities};
 use crate::doctor::{Finding, Findings};
-use crate::net::interface::InterfaceError;
-use crate::net::umem::HOME;
+use crate::net::interface::{InterfaceError, most_mtu};
 use crate::steering::PROGRAM_NAME;
 
-/// Ethernet header with two VLAN tags.
-const ETHERNET_BYTES: u32 = 14 + 8;
 /// IPv4 and UDP headers.
 const IP_BYTES: usize = 20 + 8;
 
@@ -227,7 +224,6 @@ fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>
         Err(_) if !link.is_in_sysfs => return,
         Err(why) => return findings.warning(CHECK, silence(why, "its mtu in /sys/class/net"), "look at `ip link`"),
     };
-    let room = |frame_bytes: u32| frame_bytes.saturating_sub(HOME as u32 + ETHERNET_BYTES);
     if let Some(longest) =
         wanted.and_then(|wanted| wanted.destinations.iter().map(|to| to.payload_bytes + IP_BYTES).max())
         && longest > mtu as usize
@@ -241,10 +237,10 @@ fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>
     }
     let frame_bytes = wanted.map_or(2048, |wanted| wanted.frame_bytes);
     let receives = wanted.is_none_or(|wanted| wanted.uses_xdp() && !wanted.rx.is_empty());
-    if receives && mtu > room(frame_bytes) {
-        let found = format!("{mtu}, and a frame of {frame_bytes} bytes has room for {}", room(frame_bytes));
-        let smaller = format!("`ip link set dev {name} mtu {}`", room(frame_bytes).min(1500));
-        let remedy = if mtu <= room(4096) { format!("frame_bytes = 4096, or {smaller}") } else { smaller };
+    if receives && mtu > most_mtu(frame_bytes) {
+        let found = format!("{mtu}, and a frame of {frame_bytes} bytes has room for {}", most_mtu(frame_bytes));
+        let smaller = format!("`ip link set dev {name} mtu {}`", most_mtu(frame_bytes).min(1500));
+        let remedy = if mtu <= most_mtu(4096) { format!("frame_bytes = 4096, or {smaller}") } else { smaller };
         // Without a plan it is only a matter of what it will say.
         return match wanted {
             Some(_) => findings.problem(CHECK, found, remedy),

@@ -79,9 +79,9 @@ fn the_process_is_judged_by_what_the_plan_needs() {
         ["lacks CAP_NET_RAW (opens AF_XDP sockets), CAP_PERFMON", "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"];
     assert_only("capabilities", &findings, "host/capabilities problem", &words);
     let findings = judged(&|host| host.capabilities.remove(CapabilitySet::IPC_LOCK));
-    let words = ["frames take 16 MiB, and the limit is 8 MiB", "CAP_IPC_LOCK", "LimitMEMLOCK"];
+    let words = ["frames take 32 MiB, and the limit is 8 MiB", "CAP_IPC_LOCK", "LimitMEMLOCK"];
     assert_only("memlock", &findings, "host/locked memory problem", &words);
-    for limit in [None, Some(16 << 20)] {
+    for limit in [None, Some(32 << 20)] {
         let findings = judged(&|host| {
             host.capabilities.remove(CapabilitySet::IPC_LOCK);
             host.memlock = limit;
@@ -100,11 +100,11 @@ fn the_process_is_judged_by_what_the_plan_needs() {
 #[test]
 fn huge_pages_are_counted_against_what_workers_want() {
     let (folder, files) = site(GOOD_FILES);
-    // 8192 frames of 2048 bytes: 8 pages of 2 MiB, of 32 that are free.
+    // 8192 frames of 2048 bytes for each of two ports: 16 pages of 2 MiB, of 32 that are free.
     let plan = plan(|text| text.replace("core = 2", "core = 2\nhuge_pages = true"));
     assert_eq!(complaints(&judge(Some(&plan), &facts(&files), &files)), [""; 0]);
     write(folder.path(), "proc/meminfo", "HugePages_Total: 10\nHugePages_Free: 3\nHugepagesize: 2048 kB\n");
-    let words = ["3 of 10 reserved pages of 2 MiB are free; this plan needs 8", "vm.nr_hugepages=15"];
+    let words = ["3 of 10 reserved pages of 2 MiB are free; this plan needs 16", "vm.nr_hugepages=23"];
     assert_only("few", &judge(Some(&plan), &facts(&files), &files), "host/huge pages problem", &words);
     write(folder.path(), "proc/meminfo", "MemTotal: 1 kB\n");
     assert_only(

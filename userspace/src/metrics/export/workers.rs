@@ -56,6 +56,8 @@ pub(super) fn workers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     out.seconds("worker_longest_cycle", "Longest duty cycle since start", longest)?;
     let dropped = each(|w, _| w.events_dropped.load(Relaxed));
     out.counter("worker_events_dropped", "Events that did not fit into the event queue", dropped)?;
+    let refused = each(|w, _| w.commands_refused.load(Relaxed));
+    out.counter("worker_commands_refused", "Groups that the worker's own socket was refused", refused)?;
     out.gauge("worker_frames_free", "Frames that no ring and no port holds", each(|w, _| w.frames_free.load(Relaxed)))?;
     let frames = desk
         .plan()

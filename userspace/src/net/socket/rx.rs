@@ -3,13 +3,16 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use super::{Arrived, SocketError, dropped_count, receive_batch, set_option, set_source_joined};
+use super::{Arrived, SocketError, dropped_count, receive_batch, set_option, set_source_member};
 use crate::clock;
+use crate::config::plan::SocketPlan;
 use crate::metrics::{DropCounts, DropReason, PortCounts};
+use crate::net::busy_poll::BusyPoll;
 use crate::net::interface::Interface;
 use crate::net::umem::{BUFFER_START, Frame, Frames, Owner};
 use crate::net::{BATCH, Batch, LineIndex, PAYLOAD_OFFSET, Received};
@@ -32,18 +35,26 @@ pub struct SocketLine {
 /// Options that all sockets of a port share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// SO_BUSY_POLL with SO_PREFER_BUSY_POLL, microseconds; 0 = off.
-    pub busy_poll_us: u32,
+    /// Busy polling.
+    pub busy_poll: BusyPoll,
     /// SO_REUSEPORT: lets another process bind the same group and port. The kernel gives each datagram of a group to all
     /// of them.
     pub reuse_port: bool,
-    /// Receive buffer of each socket, bytes. As root beyond `net.core.rmem_max` too.
+    /// Receive buffer of each socket, bytes. With CAP_NET_ADMIN beyond `net.core.rmem_max` too; without it the port goes on
+    /// with what that allows, and logs it.
     pub receive_buffer_bytes: u32,
+}
+
+impl From<&SocketPlan> for SocketOptions {
+    fn from(plan: &SocketPlan) -> Self {
+        let SocketPlan { reuse_port, receive_buffer_bytes, .. } = *plan;
+        Self { busy_poll: plan.into(), reuse_port, receive_buffer_bytes }
+    }
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { busy_poll_us: 0, reuse_port: false, receive_buffer_bytes: 8 << 20 }
+        Self { busy_poll: BusyPoll::default(), reuse_port: false, receive_buffer_bytes: 8 << 20 }
     }
 }
 
@@ -55,6 +66,8 @@ struct LineSocket {
     interface: Interface,
     source: Option<Ipv4Addr>,
     is_joined: bool,
+    /// Receive buffer that the kernel granted.
+    buffer_bytes: u32,
     /// The kernel's wrapping drop counter when it was last read.
     dropped: u32,
 }
@@ -81,7 +94,16 @@ impl SocketRx {
     /// # Errors
     /// See [`SocketError`]: which line, which step, and what the kernel said.
     pub fn new(lines: &[SocketLine], options: &SocketOptions) -> Result<Self, SocketError> {
-        let sockets = lines.iter().map(|line| LineSocket::open(line, options)).collect::<Result<_, _>>()?;
+        let sockets: Vec<LineSocket> =
+            lines.iter().map(|line| LineSocket::open(line, options)).collect::<Result<_, _>>()?;
+        if let Some(small) = sockets.iter().find(|socket| socket.buffer_bytes < options.receive_buffer_bytes) {
+            tracing::warn!(
+                interface = %small.interface.name,
+                wanted_bytes = options.receive_buffer_bytes,
+                granted_bytes = small.buffer_bytes,
+                "receive buffer smaller than receive_buffer_bytes: raise net.core.rmem_max, or give CAP_NET_ADMIN"
+            );
+        }
         Ok(Self {
             sockets,
             first: 0,
@@ -121,7 +143,7 @@ impl SocketRx {
                 Err(_) => self.counts.kick_errors += 1,
             }
             arrived_count += self.arrived.len();
-            self.take_arrived(frames, self.sockets[index].line, from, batch);
+            self.take_arrived(frames, index, from, batch);
         }
         self.first = if self.sockets.is_empty() { 0 } else { (self.first + 1) % self.sockets.len() };
         self.counts.frames += arrived_count as u64;
@@ -132,10 +154,12 @@ impl SocketRx {
     }
 
     /// Moves what arrived into the batch: datagram i lies in frame `from + i`.
-    fn take_arrived(&mut self, frames: &Frames, line: LineIndex, from: usize, batch: &mut Batch) {
-        if self.arrived.is_empty() {
-            return;
-        }
+    fn take_arrived(&mut self, frames: &Frames, index: usize, from: usize, batch: &mut Batch) {
+        // The counter only grows, so the newest datagram has all that the others say.
+        let Some(newest) = self.arrived.last() else { return };
+        let socket = &mut self.sockets[index];
+        let line = socket.line;
+        self.counts.kernel_rx_dropped += newest.dropped.map_or(0, |dropped| socket.count_dropped(dropped));
         let now = clock::monotonic_ns();
         let taken = self.ready.drain(from..from + self.arrived.len());
         for (frame, arrived) in taken.zip(self.arrived.drain(..)) {
@@ -185,8 +209,7 @@ impl SocketRx {
         self.utc_offset_ns = clock::utc_offset_ns();
         for socket in &mut self.sockets {
             if let Ok(dropped) = dropped_count(&socket.socket) {
-                self.counts.kernel_rx_dropped += u64::from(dropped.wrapping_sub(socket.dropped));
-                socket.dropped = dropped;
+                self.counts.kernel_rx_dropped += socket.count_dropped(dropped);
             }
         }
     }
@@ -199,9 +222,11 @@ impl LineSocket {
         let refused = |step: &'static str| move |source| SocketError::Refused { address: group, step, source };
         let socket =
             Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(refused("cannot make a socket"))?;
-        configure(&socket, options).map_err(refused("cannot set socket options"))?;
+        let buffer_bytes = configure(&socket, options).map_err(refused("cannot set socket options"))?;
+        let busy_poll = options.busy_poll.set(&socket);
+        busy_poll.map_err(|source| SocketError::BusyPoll { address: group, source })?;
         socket.bind(&group.into()).map_err(refused("cannot bind"))?;
-        let mut opened = Self { line, socket, group, interface, source, is_joined: false, dropped: 0 };
+        let mut opened = Self { line, socket, group, interface, source, is_joined: false, buffer_bytes, dropped: 0 };
         opened.set_joined(subscribed).map_err(refused("cannot join the group"))?;
         Ok(opened)
     }
@@ -213,31 +238,45 @@ impl LineSocket {
         }
         let index = InterfaceIndexOrAddress::Index(self.interface.index);
         match self.source {
-            Some(source) => set_source_joined(&self.socket, *group, source, self.interface.index, joined)?,
+            Some(source) => {
+                set_source_member(self.socket.as_fd(), self.interface.index, *group, source, joined)?;
+            }
             None if joined => self.socket.join_multicast_v4_n(group, &index)?,
             None => self.socket.leave_multicast_v4_n(group, &index)?,
         }
         self.is_joined = joined;
         Ok(())
     }
+
+    /// How many more the socket has dropped, if its wrapping counter said `dropped` at some moment: what a datagram says
+    /// that waited in the buffer may be older than what is known.
+    fn count_dropped(&mut self, dropped: u32) -> u64 {
+        let more = dropped.wrapping_sub(self.dropped);
+        if more > u32::MAX / 2 {
+            return 0;
+        }
+        self.dropped = dropped;
+        u64::from(more)
+    }
 }
 
-fn configure(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+/// Sets what all sockets of a port have in common; the answer is the receive buffer that the kernel granted, bytes.
+///
+/// Not set: UDP_GRO, off unless asked for, which would put several datagrams into one buffer; and hardware stamps
+/// (SO_TIMESTAMPING), which count on the NIC's own clock, whose offset to ours nobody knows without a PTP daemon.
+fn configure(socket: &Socket, options: &SocketOptions) -> io::Result<u32> {
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
     socket.set_multicast_all_v4(false)?;
-    let buffer = options.receive_buffer_bytes.min(i32::MAX as u32);
+    let buffer = options.receive_buffer_bytes.min(i32::MAX as u32 / 2);
     // Without the privilege, as much as rmem_max allows.
-    set_option(socket, libc::SO_RCVBUFFORCE, buffer as i32)
+    set_option(socket.as_fd(), libc::SO_RCVBUFFORCE, buffer as i32)
         .or_else(|_| socket.set_recv_buffer_size(buffer as usize))?;
-    set_option(socket, libc::SO_TIMESTAMPNS, 1)?;
-    if options.busy_poll_us > 0 {
-        set_option(socket, libc::SO_BUSY_POLL, options.busy_poll_us.min(i32::MAX as u32) as i32)?;
-        set_option(socket, libc::SO_PREFER_BUSY_POLL, 1)?;
-        set_option(socket, libc::SO_BUSY_POLL_BUDGET, BATCH as i32)?;
-    }
-    Ok(())
+    set_option(socket.as_fd(), libc::SO_TIMESTAMPNS, 1)?;
+    set_option(socket.as_fd(), libc::SO_RXQ_OVFL, 1)?;
+    // The kernel answers twice what was asked for: it counts its own overhead in (socket(7)).
+    Ok(u32::try_from(socket.recv_buffer_size()? / 2).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Frames {
     #[must_use]
     pub fn custody(&self) -> Custody {
         let mut custody = Custody::default();
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             match slot.get().owner {
                 Owner::Free => custody.free += 1,
                 Owner::User => custody.user += 1,

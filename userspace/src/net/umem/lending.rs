@@ -29,7 +29,7 @@ impl Frames {
     /// Says where in the frame the packet lies; `start` counts from the frame's beginning. False if it is not inside.
     #[must_use]
     pub(in crate::net) fn set_packet(&self, frame: &Frame, start: usize, len: usize) -> bool {
-        let slot = &self.slots[self.index(frame)];
+        let slot = self.slots.at(self.index(frame));
         let fits = start >= BUFFER_START && len <= self.frame_bytes && start <= self.frame_bytes - len;
         if fits {
             // Both are at most `frame_bytes`, which fits 16 bits.
@@ -50,7 +50,7 @@ impl Frames {
 
     /// Offset of the packet from the frame's beginning, bytes.
     pub(in crate::net) fn packet_start(&self, frame: &Frame) -> usize {
-        usize::from(self.slots[self.index(frame)].get().start)
+        usize::from(self.slots.at(self.index(frame)).get().start)
     }
 
     /// Reads the metadata directly before the packet if it carries `cookie`, and erases the cookie: the next packet in

@@ -11,6 +11,7 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig}
 use super::tx::Prefilled;
 use super::{CreateError, FillRing, Rings, XskRx, XskTx, borrow, create};
 use crate::config::plan::Mode;
+use crate::net::busy_poll::{BusyPoll, BusyPollError};
 use crate::net::umem::Frames;
 
 /// How long a busy queue is tried again: the kernel releases a killed process's socket a little after the process.
@@ -34,6 +35,21 @@ impl XskPair {
     #[must_use]
     pub fn in_force(&self) -> Mode {
         self.mode
+    }
+
+    /// Makes both ports busy-poll: where the receiving one finds its ring empty, it runs the driver's poll itself.
+    ///
+    /// # Errors
+    /// [`XskError::BusyPoll`]: mostly a missing CAP_NET_ADMIN.
+    pub fn set_busy_poll(&mut self, busy_poll: BusyPoll) -> Result<(), XskError> {
+        let Self { rx, tx, .. } = self;
+        let fd = rx.as_ref().map(AsFd::as_fd).or(tx.as_ref().map(AsFd::as_fd));
+        if let Some(fd) = fd.filter(|_| busy_poll.is_on()) {
+            busy_poll.set(fd)?;
+            rx.iter_mut().for_each(|rx| rx.set_busy_poll());
+            tx.iter_mut().for_each(|tx| tx.set_busy_poll());
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +100,9 @@ pub enum XskError {
         /// Queue number.
         queue: u32,
     },
+    /// Busy polling was asked for and refused.
+    #[error("AF_XDP socket: {0}")]
+    BusyPoll(#[from] BusyPollError),
     /// Everything else that the kernel refuses.
     #[error("cannot open an AF_XDP socket on {interface} queue {queue} in mode `{}`: {source}; {remedy}", mode.label())]
     Refused {

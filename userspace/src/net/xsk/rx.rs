@@ -6,6 +6,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use xsk_rs::umem::frame::FrameDesc;
 
 use super::{FillRing, RxRing, borrow};
@@ -24,6 +26,8 @@ pub struct XskRx {
     ring_entries: usize,
     cookie: u16,
     rules: Rules,
+    /// Whether the socket has SO_BUSY_POLL: then an empty ring is polled by a system call.
+    is_busy_polled: bool,
     /// Frames in the fill ring, in the kernel's hands or in the RX ring.
     lent: usize,
     counts: PortCounts,
@@ -38,6 +42,7 @@ impl XskRx {
             ring_entries: ring_entries as usize,
             cookie,
             rules: Rules::default(),
+            is_busy_polled: false,
             lent: 0,
             counts: PortCounts::default(),
             drops: DropCounts::default(),
@@ -49,10 +54,19 @@ impl XskRx {
         self.rules = Rules::new(rules);
     }
 
+    /// The socket has SO_BUSY_POLL now.
+    pub(super) fn set_busy_poll(&mut self) {
+        self.is_busy_polled = true;
+    }
+
     /// See [`crate::net::RxPort::receive`].
     pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
-        let Self { rx, cookie, rules, lent, counts, drops, .. } = self;
-        let descriptors = rx.take(batch.remaining_capacity());
+        let Self { rx, cookie, rules, is_busy_polled, lent, counts, drops, .. } = self;
+        let mut descriptors = rx.take(batch.remaining_capacity());
+        if descriptors.is_empty() && *is_busy_polled {
+            poll_driver(rx, counts);
+            descriptors = rx.take(batch.remaining_capacity());
+        }
         if descriptors.is_empty() {
             counts.empty_polls += 1;
             return;
@@ -142,6 +156,18 @@ impl XskRx {
 impl AsFd for XskRx {
     fn as_fd(&self) -> BorrowedFd<'_> {
         borrow(self.rx.fd())
+    }
+}
+
+/// Runs the driver's receive routine for the socket's queue, once, in this thread: what receiving from an AF_XDP socket
+/// with SO_BUSY_POLL does, whether it needs a wake-up or not. A socket that does not know its NAPI polls nothing:
+/// since Linux 6.14 it is told at bind, in zero-copy mode and by drivers that register it (netif_queue_set_napi); before,
+/// by its first packet, in copy mode too.
+fn poll_driver(rx: &RxRing, counts: &mut PortCounts) {
+    counts.kicks += 1;
+    match recv(borrow(rx.fd()), &mut [0_u8; 0][..], RecvFlags::DONTWAIT) {
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+        Err(_) => counts.kick_errors += 1,
     }
 }
 

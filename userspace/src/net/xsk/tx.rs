@@ -28,6 +28,8 @@ pub struct XskTx {
     /// Frames that wait for submission, in the TX ring, in the kernel's hands or in the completion ring.
     lent: usize,
     prefilled: Option<Prefilled>,
+    /// Whether the socket has SO_BUSY_POLL: then nobody but our calls makes the driver send.
+    is_busy_polled: bool,
     counts: PortCounts,
     drops: DropCounts,
 }
@@ -50,9 +52,15 @@ impl XskTx {
             templates: Vec::new(),
             lent: 0,
             prefilled,
+            is_busy_polled: false,
             counts: PortCounts::default(),
             drops: DropCounts::default(),
         }
+    }
+
+    /// The socket has SO_BUSY_POLL now.
+    pub(super) fn set_busy_poll(&mut self) {
+        self.is_busy_polled = true;
     }
 
     /// See [`crate::net::TxPort::add_destination`].
@@ -141,7 +149,7 @@ impl XskTx {
         let mut idle = 0;
         for _ in 0..backlog.div_ceil(FRAMES_PER_KICK) + IDLE_KICKS {
             // The flag is cleared while a driver is sending on its own (zero-copy).
-            if !self.tx.needs_wakeup() || !self.kick() {
+            if !(self.tx.needs_wakeup() || self.is_busy_polled) || !self.kick() {
                 return;
             }
             let left = self.backlog();

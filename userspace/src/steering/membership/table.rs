@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::kernel::{IgmpVersion, KernelTable};
 use super::link::Link;
 use super::{MembershipEvent, MembershipKey};
-use crate::net::socket::set_source_joined;
+use crate::net::socket::set_source_member;
 use crate::steering::{SteeringError, probe};
 
 /// All memberships, and what was last seen of their interfaces.
@@ -83,7 +84,7 @@ impl Held {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         match key.source {
             None => socket.join_multicast_v4_n(&key.group, &InterfaceIndexOrAddress::Index(index))?,
-            Some(source) => set_source_joined(&socket, key.group, source, index, true)?,
+            Some(source) => set_source_member(socket.as_fd(), index, key.group, source, true)?,
         }
         Ok(Self { _socket: socket, index })
     }

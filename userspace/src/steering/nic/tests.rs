@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::plan::{FlowRulePlan, Mode, Unsubscribed};
+use crate::config::plan::FlowRulePlan;
+use crate::config::{Config, Host};
 
 /// Settings kept by the script, as they are at first.
 const FIRST: [(&str, &str); 10] = [
@@ -90,9 +91,9 @@ impl Fixture {
     }
 
     fn apply(&self, nic: NicPlan) -> Result<Applied, NicError> {
-        let (name, mode) = ("nic0".to_owned(), Mode::Native);
-        let (unsubscribed, vlan_stripped) = (Unsubscribed::Pass, false);
-        let plan = InterfacePlan { name, mode, busy_poll_us: 0, unsubscribed, vlan_stripped, nic };
+        let text = include_str!("../../../../config/demo.toml");
+        let mut plan = Config::parse(text, "demo.toml", &Host { cores: Vec::new() }).unwrap().interfaces.remove(0);
+        (plan.name, plan.nic) = ("nic0".to_owned(), nic);
         apply_on(&self.kernel, &plan, &self.at("state"))
     }
 

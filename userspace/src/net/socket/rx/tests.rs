@@ -182,6 +182,53 @@ fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
 }
 
 #[test]
+fn a_datagram_says_what_was_lost_before_it() {
+    let frames = Frames::heap(256, 2048);
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
+    let options = SocketOptions { receive_buffer_bytes: 4096, ..SocketOptions::default() };
+    let mut rx = SocketRx::new(&[line(0, address)], &options).unwrap();
+    let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut got = 0;
+    for round in 1..=3 {
+        for _ in 0..50 {
+            plain.send_to(&[1; 1000], address).unwrap();
+        }
+        got += receive_now(&frames, &mut rx).len() as u64;
+        // The flood's own survivors were queued before the loss; the next datagram comes behind it.
+        plain.send_to(&[2; 10], address).unwrap();
+        got += receive_now(&frames, &mut rx).len() as u64;
+        assert_eq!(got + rx.counts().kernel_rx_dropped, round * 51, "without asking the kernel");
+        rx.update_kernel_counts();
+        assert_eq!(got + rx.counts().kernel_rx_dropped, round * 51, "and not twice");
+    }
+    assert!(rx.counts().kernel_rx_dropped > 0);
+}
+
+#[test]
+fn another_program_may_share_the_group_only_with_reuse_port() {
+    let frames = Frames::heap(256, 2048);
+    for reuse_port in [false, true] {
+        let group = group(8);
+        let options = SocketOptions { reuse_port, ..SocketOptions::default() };
+        let mut rx = SocketRx::new(&[line(0, group)], &options).unwrap();
+        let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        other.set_reuse_port(true).unwrap();
+        assert_eq!(other.bind(&group.into()).is_ok(), reuse_port);
+        if reuse_port {
+            other.join_multicast_v4(group.ip(), &Ipv4Addr::LOCALHOST).unwrap();
+            let mut tx = sending_port(group);
+            send(&frames, &mut tx, b"for both");
+            tx.flush(&frames);
+            assert_eq!(receive(&frames, &mut rx, 1)[0].1, b"for both");
+            let mut buffer = [0; 16];
+            let plain = UdpSocket::from(other);
+            plain.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            assert_eq!(plain.recv(&mut buffer).unwrap(), 8);
+        }
+    }
+}
+
+#[test]
 fn forwarding_moves_the_frame_without_copying() {
     let frames = Frames::heap(256, 2048);
     let (inward, outward) = (group(4), group(5));
