@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod error;
 mod events;
 mod groups;
 mod grpc;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
@@ -49,76 +51,6 @@ pub struct InterfaceLink {
     pub steering: Option<Steering>,
     /// Better modes that could not be had.
     pub refused: Vec<Refusal>,
-}
-
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// A step of the kernel's failed: the join, or the change of the filter's map.
-    #[error("line {line} of `{channel}`: {source}")]
-    Kernel {
-        /// Name of the channel.
-        channel: String,
-        /// Name of the line.
-        line: String,
-        /// Which step, and why.
-        source: Box<SteeringError>,
-    },
-    /// The worker does not take commands.
-    #[error(
-        "line {line} of `{channel}`: worker `{worker}` takes no commands (its queue is full); is it alive? `feedctl status` tells"
-    )]
-    Worker {
-        /// Name of the channel.
-        channel: String,
-        /// Name of the line.
-        line: String,
-        /// Name of the worker.
-        worker: String,
-    },
-    /// The worker took the command and did nothing with it.
-    #[error(
-        "line {line} of `{channel}`: worker `{worker}` has not switched it within a second; is it alive? `feedctl status` tells"
-    )]
-    NotApplied {
-        /// Name of the channel.
-        channel: String,
-        /// Name of the line.
-        line: String,
-        /// Name of the worker.
-        worker: String,
-    },
-    /// The worker's own socket was refused the group (modes with kernel sockets only).
-    #[error("line {line} of `{channel}`: the socket of worker `{worker}` was refused the group: {source}")]
-    Refused {
-        /// Name of the channel.
-        channel: String,
-        /// Name of the line.
-        line: String,
-        /// Name of the worker.
-        worker: String,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-    /// A step failed, and so did taking back what was done.
-    #[error("{cause}; it could not be undone, and now stands: {left}; repeat the request once the cause is gone")]
-    NotUndone {
-        /// The step that failed.
-        cause: Box<Self>,
-        /// Each line that is not as it was before, and how it is.
-        left: String,
-    },
-}
-
-impl ControlError {
-    /// What failed first, whatever came of undoing it.
-    #[must_use]
-    pub fn cause(&self) -> &Self {
-        match self {
-            Self::NotUndone { cause, .. } => cause.cause(),
-            other => other,
-        }
-    }
 }
 
 /// What is known and can be changed of the running handler.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::binaries::program;
 use crate::foreign;
-use crate::process::Site;
+use crate::site::Site;
 
 /// A report in JSON, and the exit status.
 struct Report {

@@ -16,7 +16,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::binaries::program;
 use crate::inside;
-use crate::process::{Running, Site};
+use crate::site::{Running, Site};
 
 /// A thread's name, and its sets as `/proc/PID/task/TID/status` has them.
 #[derive(Debug)]

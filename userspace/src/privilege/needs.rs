@@ -48,7 +48,10 @@ pub fn needs(plan: &Plan) -> Vec<Need> {
             Need { capability: CapabilitySet::PERFMON, why: "lets the program compare packet pointers" },
         ]);
     } else if plan.interfaces.iter().any(|interface| is_privileged(&interface.sockets)) {
-        needs.push(Need { capability: CapabilitySet::NET_ADMIN, why: "sets busy_poll_us" });
+        needs.push(Need {
+            capability: CapabilitySet::NET_ADMIN,
+            why: "busy polls kernel sockets: prefer_busy_poll, or busy_poll_us with busy_poll_budget above 8",
+        });
     }
     needs
 }
