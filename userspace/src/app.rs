@@ -5,6 +5,7 @@ pub mod build;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
@@ -13,11 +14,14 @@ use crate::clock;
 use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
-use crate::keeper::Keeper;
+use crate::keeper;
 use crate::privilege;
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
+
+/// Time between two looks at a worker that is to stop.
+const STOP_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
@@ -46,9 +50,9 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
-    // Threads inherit: none that is made from here on has what this one has not. But the keeper mends, and needs it all.
-    let keeper = Keeper::new(Arc::clone(&plan), Arc::clone(&desk), &facts, nics).start();
-    let keeper = keeper.context("cannot start the keeper")?;
+    // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
+    let mut up =
+        Up { keepers: keeper::start(&plan, &desk, facts, nics)?, desk: Arc::clone(&desk), threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -56,24 +60,33 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker, plan.privileges));
-    let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
-    let outcome = match desk.start_lines() {
-        Ok(_) => {
-            privilege::report(plan.privileges);
-            // With port 0 configured, this is where an operator learns the kernel's choice.
-            info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
-            let serving = control::serve(Arc::clone(&desk), listeners, shutdown_signal());
-            runtime.block_on(serving).map_err(anyhow::Error::from)
-        }
-        Err(error) => Err(error.into()),
-    };
-    keeper.pause();
-    desk.detach();
-    stop(&desk, threads);
-    drop(keeper);
+    for (wanted, worker) in plan.workers.iter().zip(workers) {
+        up.threads.push(spawn(wanted, worker, plan.privileges)?);
+    }
+    desk.start_lines()?;
+    privilege::report(plan.privileges);
+    // With port 0 configured, this is where an operator learns the kernel's choice.
+    info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
+    let outcome = runtime.block_on(control::serve(Arc::clone(&desk), listeners, shutdown_signal()));
+    drop(up);
     info!("stopped");
-    outcome
+    Ok(outcome?)
+}
+
+/// What has to come down in order, whatever ends the run.
+struct Up {
+    /// Dropped last: that is when NIC settings go back.
+    keepers: keeper::Running,
+    desk: Arc<Desk>,
+    threads: Vec<JoinHandle<Worker>>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.keepers.pause();
+        self.desk.detach();
+        stop(&self.desk, std::mem::take(&mut self.threads));
+    }
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -109,12 +122,20 @@ fn log_mode(wanted: &InterfacePlan, edge: &Edge) {
 
 /// Stops and joins the workers. Their sockets close here, after the programs were detached.
 fn stop(desk: &Desk, threads: Vec<JoinHandle<Worker>>) {
+    if threads.is_empty() {
+        return;
+    }
     if let Err(stuck) = desk.stop_workers() {
         // The process ends anyway, and with it the threads; but an operator should know.
         error!(workers = stuck.join(", "), "take no commands and are abandoned");
         return;
     }
     for thread in threads {
+        // A worker takes no command while it has a port to hand back and no room for it.
+        while !thread.is_finished() {
+            desk.poll();
+            std::thread::sleep(STOP_INTERVAL);
+        }
         if thread.join().is_err() {
             error!("a worker panicked");
         }

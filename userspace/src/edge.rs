@@ -1,12 +1,14 @@
 //! The edge: each interface as it runs, between the wire and the workers' ports.
 //!
 //! [`bring_up`] takes an interface from the plan to a filter and one open port per queue, in the best mode of the ladder
-//! that can be had, or in the one that is forced. What brings a lost link back later ([`reopen`]) is the same code.
+//! that can be had, or in the one that is forced. What brings a lost link back later ([`reopen`], [`enter`]) is the same code.
 #![forbid(unsafe_code)]
 
 mod fault;
 mod ladder;
 mod port;
+
+use std::os::fd::RawFd;
 
 use crate::config::plan::{Mode, Plan, QueuePlan};
 use crate::net::Port;
@@ -18,7 +20,7 @@ use crate::steering::{Steering, SteeringError};
 
 pub use fault::{Fault, Health};
 pub use ladder::{Refusal, bring_up};
-pub use port::reopen;
+pub use port::{enter, reopen};
 
 /// Why an interface could not be brought up.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +126,10 @@ pub struct OpenedPort {
     pub worker: usize,
     /// Index into its [`ports`](crate::config::plan::WorkerPlan::ports).
     pub index: usize,
+    /// Queue number.
+    pub queue: u32,
+    /// The AF_XDP socket for the XSKMAP, if it receives; open for as long as the port.
+    pub fd: Option<RawFd>,
     /// The port.
     pub port: Port,
 }

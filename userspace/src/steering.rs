@@ -92,11 +92,13 @@ impl Steering {
         Ok(())
     }
 
-    /// Whether the kernel still has our program attached to the interface; an interface that is gone has none.
+    /// Whether the kernel has detached our program: by its own positive answer, for mending a healthy link would reset it.
     #[must_use]
-    pub fn is_attached(&self) -> bool {
-        let attached = probe::attached_ids(self.interface_index);
-        self.link.is_some() && self.filter.program_id().is_ok_and(|own| attached.contains(&own))
+    pub fn is_detached(&self) -> bool {
+        self.link.is_none()
+            || self.filter.program_id().is_ok_and(|own| {
+                probe::attached_ids(self.interface_index).is_ok_and(|attached| !attached.contains(&own))
+            })
     }
 
     /// The cookie in this instance's stamps.

@@ -8,8 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Desk, locked};
-use crate::edge::{EdgeError, Fault, Health, OpenedPort};
+use crate::edge::{EdgeError, Fault, Health, OpenedPort, enter, reopen};
 use crate::metrics::PortCounts;
+use crate::net::Port;
+use crate::net::interface::Interface as NetInterface;
 use crate::steering::Steering;
 use crate::worker::shared::Command;
 
@@ -28,6 +30,14 @@ pub enum HealError {
     Worker {
         /// Its name.
         worker: String,
+    },
+    /// A kernel socket of the new port could not join or leave a group.
+    #[error("worker `{worker}`: a kernel socket was refused a group: {reason}")]
+    Refused {
+        /// Name of the worker.
+        worker: String,
+        /// The kernel's reason.
+        reason: std::io::Error,
     },
 }
 
@@ -68,10 +78,10 @@ impl Desk {
         locked(&self.interfaces[interface].health).now.as_ref().is_some_and(|(fault, _)| fault.is_outage())
     }
 
-    /// Whether the filter of an interface is attached; true where there is none.
+    /// Whether somebody has detached the filter of an interface; false where there is none.
     #[must_use]
-    pub fn is_attached(&self, interface: usize) -> bool {
-        locked(&self.interfaces[interface].steering).as_ref().is_none_or(Steering::is_attached)
+    pub fn is_detached(&self, interface: usize) -> bool {
+        locked(&self.interfaces[interface].steering).as_ref().is_some_and(Steering::is_detached)
     }
 
     /// Attaches the filter of an interface again, whose link is still the same.
@@ -79,33 +89,54 @@ impl Desk {
     /// # Errors
     /// Why not; this can be tried again.
     pub fn reattach(&self, interface: usize) -> Result<(), HealError> {
+        self.attach(interface)?;
         self.settle_canaries(interface);
-        if let Some(steering) = locked(&self.interfaces[interface].steering).as_mut() {
-            steering.reattach().map_err(EdgeError::from)?;
-        }
         self.count_healed(interface, "program attached again");
         Ok(())
     }
 
-    /// Takes a new link into use: opens the filter's and the workers' ends of it by `reopen`, exchanges the workers' ports,
-    /// and joins the groups of the lines that are wanted.
+    /// Attaches the filter of an interface, if it has one, to the link that has the name now; its cookie.
+    fn attach(&self, interface: usize) -> Result<Option<u16>, HealError> {
+        let mut steering = locked(&self.interfaces[interface].steering);
+        let Some(steering) = steering.as_mut() else { return Ok(None) };
+        steering.reattach().map_err(EdgeError::from)?;
+        Ok(Some(steering.cookie()))
+    }
+
+    /// Takes the ports of an interface whose link is gone from the workers, and closes them: what is sent there is
+    /// dropped and counted from now on, and their memory is free for their successors.
     ///
     /// # Errors
-    /// What failed first; this can be tried again.
-    pub fn take_into_use(
-        &self,
-        interface: usize,
-        reopen: impl FnOnce(Option<&mut Steering>) -> Result<Vec<OpenedPort>, EdgeError>,
-    ) -> Result<(), HealError> {
-        self.settle_canaries(interface);
-        let ports = reopen(locked(&self.interfaces[interface].steering).as_mut())?;
-        for port in ports {
-            self.replace_port(port)?;
+    /// A worker that takes no commands; this can be tried again.
+    pub fn vacate(&self, interface: usize) -> Result<(), HealError> {
+        for (worker, plan) in self.plan.workers.iter().enumerate() {
+            for index in (0..plan.ports.len()).filter(|index| plan.ports[*index].interface == interface) {
+                self.replace_port(worker, index, Port::vacant())?;
+            }
+        }
+        // The old ports lie in the workers' event queues.
+        self.poll();
+        Ok(())
+    }
+
+    /// Takes a new link into use: attaches the filter, opens new ports, exchanges the workers', and sees to the groups.
+    ///
+    /// # Errors
+    /// What failed first; this can be tried again after another [`Self::vacate`].
+    pub fn take_into_use(&self, interface: usize) -> Result<NetInterface, HealError> {
+        let cookie = self.attach(interface)?;
+        let (link, ports) =
+            reopen(&self.plan, interface, self.mode_in_force(interface), cookie, &self.enabled_lines())?;
+        if let Some(steering) = locked(&self.interfaces[interface].steering).as_mut() {
+            enter(steering, &ports)?;
+        }
+        for OpenedPort { worker, index, port, .. } in ports {
+            self.replace_port(worker, index, port)?;
         }
         self.settle_canaries(interface);
         self.check_groups();
         self.count_healed(interface, "link in use again");
-        Ok(())
+        Ok(link)
     }
 
     fn count_healed(&self, interface: usize, what: &str) {
@@ -126,8 +157,7 @@ impl Desk {
     }
 
     /// Gives a worker another port and waits until it has it, for a while.
-    fn replace_port(&self, opened: OpenedPort) -> Result<(), HealError> {
-        let OpenedPort { worker, index, port } = opened;
+    fn replace_port(&self, worker: usize, index: usize, port: Port) -> Result<(), HealError> {
         let link = &self.links[worker];
         let deadline = Instant::now() + WORKER_PATIENCE;
         let mut command = Command::ReplacePort { port: index, with: Box::new(port) };
@@ -146,6 +176,9 @@ impl Desk {
         if link.shared.commands_applied.load(Acquire) < number {
             tracing::error!(worker = self.plan.workers[worker].name, "has not taken its new port yet; is it alive?");
         }
-        Ok(())
+        match link.shared.refusal(number) {
+            None => Ok(()),
+            Some(reason) => Err(HealError::Refused { worker: self.plan.workers[worker].name.clone(), reason }),
+        }
     }
 }

@@ -135,6 +135,11 @@ impl Desk {
         states
     }
 
+    /// By line of the plan: whether its worker uses its datagrams now.
+    pub(super) fn enabled_lines(&self) -> Vec<bool> {
+        locked(&self.lines).iter().map(|held| held.enabled == Some(true)).collect()
+    }
+
     fn turn(&self, lines: &[usize], turn: Turn) -> Result<Changes, ControlError> {
         let mut held = locked(&self.lines);
         let (unchanged, changed): (Vec<usize>, Vec<usize>) = lines.iter().partition(|line| held[**line].is(turn));

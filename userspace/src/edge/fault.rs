@@ -15,11 +15,13 @@ pub enum Fault {
     Detached,
     /// The kernel had frames for us and no room: a fill ring ran empty, an RX ring or a socket buffer was full.
     Starved,
+    /// The link was made again, and does not take the NIC settings of the configuration.
+    Untuned,
 }
 
 impl Fault {
     /// Every fault, in discriminant order.
-    pub const ALL: [Self; 5] = [Self::Gone, Self::Down, Self::NoCarrier, Self::Detached, Self::Starved];
+    pub const ALL: [Self; 6] = [Self::Gone, Self::Down, Self::NoCarrier, Self::Detached, Self::Starved, Self::Untuned];
 
     /// Number of faults.
     pub const COUNT: usize = Self::ALL.len();
@@ -33,13 +35,15 @@ impl Fault {
             Self::NoCarrier => "no_carrier",
             Self::Detached => "detached",
             Self::Starved => "starved",
+            Self::Untuned => "untuned",
         }
     }
 
-    /// Whether nothing comes or goes while it lasts. Starvation loses frames, and is over when the burst is.
+    /// Whether nothing comes or goes while it lasts. Starvation loses frames, and is over when the burst is; without its
+    /// settings a link works, but not as it should.
     #[must_use]
     pub const fn is_outage(self) -> bool {
-        !matches!(self, Self::Starved)
+        !matches!(self, Self::Starved | Self::Untuned)
     }
 }
 

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
-use super::{Edge, EdgeError, OpenedPort, port};
+use super::port::{self, check_interface};
+use super::{Edge, EdgeError, OpenedPort};
 use crate::config::plan::{Mode, Plan};
 use crate::net::interface::{Interface, InterfaceError};
 use crate::net::xsk::XskError;
@@ -11,6 +13,9 @@ use crate::steering::{DriverFeatures, FilterSettings, Steering, SteeringError, d
 
 /// Best first.
 const LADDER: [Mode; 4] = [Mode::ZeroCopy, Mode::Native, Mode::Skb, Mode::Socket];
+
+/// How long a link may take to come back after a program was attached or detached: real ones negotiate for seconds.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A mode that could not be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +42,14 @@ impl fmt::Display for Refusal {
 /// short of a queue or occupied, missing privileges, or no mode left. Everything done before is undone.
 pub fn bring_up(plan: &Plan, index: usize, cookie: u16) -> Result<(Edge, Vec<OpenedPort>), EdgeError> {
     let wanted = &plan.interfaces[index];
-    let interface = Interface::read(&wanted.name)?;
-    if wanted.mode != Mode::Socket {
-        interface.check_carrier()?;
-        check_queues(plan, index, &interface)?;
-    }
-    let mut refused = Vec::new();
+    let mut interface = Interface::read(&wanted.name)?;
+    let had_carrier = interface.has_carrier;
+    let mut refused: Vec<Refusal> = Vec::new();
     for mode in LADDER.into_iter().filter(|mode| wanted.mode == Mode::Auto || wanted.mode == *mode) {
+        if !refused.is_empty() && had_carrier {
+            // What the last mode attached and detached may have reset the link.
+            interface = await_carrier(interface);
+        }
         let source = match step(plan, index, &interface, mode, cookie) {
             Ok((steering, ports)) => return Ok((Edge { interface, steering, mode, refused }, ports)),
             Err(error) if is_final(&error) => return Err(error),
@@ -69,10 +75,7 @@ fn step(
     if let Some(why) = ruled_out(plan, index, mode) {
         return Err(EdgeError::RuledOut(why));
     }
-    if mode != Mode::Socket {
-        let receiving = plan.workers.iter().filter(|worker| worker.rx.iter().any(|queue| queue.interface == index));
-        receiving.map(|worker| worker.frame_bytes).try_for_each(|frame_bytes| interface.check_frame(frame_bytes))?;
-    }
+    check_interface(plan, index, interface, mode)?;
     let receives = plan.lines.iter().any(|line| line.interface == index);
     let mut steering = match mode {
         Mode::Socket => None,
@@ -82,7 +85,12 @@ fn step(
         }
         _ => None,
     };
-    let ports = port::open_all(plan, index, interface, mode, steering.as_mut())?;
+    let cookie = steering.as_ref().map(Steering::cookie);
+    // Which lines are wanted is control's to say, and it says so once the workers run.
+    let ports = port::open_all(plan, index, interface, mode, cookie, &[])?;
+    if let Some(steering) = &mut steering {
+        port::enter(steering, &ports)?;
+    }
     Ok((steering, ports))
 }
 
@@ -140,10 +148,14 @@ fn instead(plan: &Plan, index: usize, forced: Mode) -> String {
     format!("what its driver has: {}, or `auto` for the best of them", words.join(", "))
 }
 
-fn check_queues(plan: &Plan, index: usize, interface: &Interface) -> Result<(), EdgeError> {
-    for worker in &plan.workers {
-        worker.rx.iter().filter(|q| q.interface == index).try_for_each(|q| interface.check_queue(q.queue, true))?;
-        worker.tx.iter().filter(|q| q.interface == index).try_for_each(|q| interface.check_queue(q.queue, false))?;
+/// The interface as it is once it has a carrier again, or after a while without.
+fn await_carrier(before: Interface) -> Interface {
+    let give_up = Instant::now() + CARRIER_PATIENCE;
+    loop {
+        match Interface::read(&before.name) {
+            Ok(now) if now.has_carrier || Instant::now() >= give_up => return now,
+            Err(_) => return before,
+            Ok(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
     }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{EdgeError, OpenedPort, queues_of};
 use crate::config::plan::{DestinationPlan, Mode, Plan, QueuePlan};
 use crate::net::headers::Header;
-use crate::net::interface::Interface;
+use crate::net::interface::{Interface, InterfaceError};
 use crate::net::socket::{SocketLine, SocketOptions, SocketRx, SocketTx};
 use crate::net::xsk::{self, XskRx};
 use crate::net::{Frames, LineIndex, Port, RxPort, TxPort};
@@ -17,51 +17,86 @@ use crate::steering::Steering;
 /// How long a driver in zero-copy mode may take for its first frames.
 const FEED_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Opens a port for every queue of the interface that a worker owns, and enters those that receive in the XSKMAP.
+/// Opens a port for every queue of the interface that a worker owns, ready to receive. Kernel sockets join the groups of
+/// the lines that are `subscribed`.
 pub(super) fn open_all(
     plan: &Plan,
     index: usize,
     interface: &Interface,
     mode: Mode,
-    mut steering: Option<&mut Steering>,
+    cookie: Option<u16>,
+    subscribed: &[bool],
 ) -> Result<Vec<OpenedPort>, EdgeError> {
     let mut opened = Vec::new();
     for (worker, port_index, queue) in queues_of(plan, index) {
-        let mut port = if mode == Mode::Socket {
-            open_sockets(plan, worker, queue, interface)?
+        let (mut port, fd) = if mode == Mode::Socket {
+            (open_sockets(plan, worker, queue, interface, subscribed)?, None)
         } else {
-            let cookie = steering.as_ref().map_or(UNSTAMPED, |steering| steering.cookie());
-            let (port, fd) = open_xsk(plan, worker, queue, interface, mode, cookie)?;
-            if let (Some(steering), true) = (&mut steering, port.rx.is_some()) {
-                steering.set_socket(queue.queue, fd)?;
-            }
-            port
+            let (port, fd) = open_xsk(plan, worker, queue, interface, mode, cookie.unwrap_or(UNSTAMPED))?;
+            (port, Some(fd))
         };
         register(plan, worker, queue, interface, &mut port)?;
-        opened.push(OpenedPort { worker, index: port_index, port });
+        // Before anything is redirected into it: a socket without frames drops what comes.
+        if let Some(rx) = &mut port.rx {
+            rx.refill(&port.frames);
+        }
+        let fd = fd.filter(|_| port.rx.is_some());
+        opened.push(OpenedPort { worker, index: port_index, queue: queue.queue, fd, port });
     }
     Ok(opened)
 }
 
-/// Brings an interface back whose link was lost and is here again: attaches the filter, with its rules and counters as they
-/// were, and opens new ports in `mode`, which was in force.
+/// Opens new ports for an interface whose link was lost and is here again, in `mode`, which was in force. `cookie` is its
+/// filter's, which is to be attached already. See [`enter`] for what comes next.
 ///
 /// # Errors
-/// As [`bring_up`](super::bring_up). The filter may then be attached and its sockets not entered: frames pass to the kernel,
-/// and this can be tried again.
+/// As [`bring_up`](super::bring_up).
 pub fn reopen(
     plan: &Plan,
     index: usize,
     mode: Mode,
-    mut steering: Option<&mut Steering>,
+    cookie: Option<u16>,
+    subscribed: &[bool],
 ) -> Result<(Interface, Vec<OpenedPort>), EdgeError> {
     let interface = Interface::read(&plan.interfaces[index].name)?;
-    interface.check_carrier()?;
-    if let Some(steering) = &mut steering {
-        steering.reattach()?;
-    }
-    let ports = open_all(plan, index, &interface, mode, steering)?;
+    check_interface(plan, index, &interface, mode)?;
+    let ports = open_all(plan, index, &interface, mode, cookie, subscribed)?;
     Ok((interface, ports))
+}
+
+/// Enters the sockets of ports that receive in the filter's XSKMAP.
+///
+/// # Errors
+/// The kernel's.
+pub fn enter(steering: &mut Steering, ports: &[OpenedPort]) -> Result<(), EdgeError> {
+    for OpenedPort { queue, fd, .. } in ports {
+        if let Some(fd) = fd {
+            steering.set_socket(*queue, *fd)?;
+        }
+    }
+    Ok(())
+}
+
+/// What must hold of an interface in a mode, new or known.
+pub(super) fn check_interface(
+    plan: &Plan,
+    index: usize,
+    interface: &Interface,
+    mode: Mode,
+) -> Result<(), InterfaceError> {
+    if mode == Mode::Socket {
+        return Ok(());
+    }
+    interface.check_carrier()?;
+    for worker in &plan.workers {
+        let on_it = |queue: &&QueuePlan| queue.interface == index;
+        worker.rx.iter().filter(on_it).try_for_each(|queue| interface.check_queue(queue.queue, true))?;
+        worker.tx.iter().filter(on_it).try_for_each(|queue| interface.check_queue(queue.queue, false))?;
+        if worker.rx.iter().any(|queue| queue.interface == index) {
+            interface.check_frame(worker.frame_bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// The cookie of a port on an interface without a filter: it receives nothing.
@@ -109,7 +144,13 @@ fn check_fed(port: &mut XskRx, frames: &Frames, interface: &Interface, queue: u3
     Ok(())
 }
 
-fn open_sockets(plan: &Plan, worker: usize, queue: QueuePlan, interface: &Interface) -> Result<Port, EdgeError> {
+fn open_sockets(
+    plan: &Plan,
+    worker: usize,
+    queue: QueuePlan,
+    interface: &Interface,
+    subscribed: &[bool],
+) -> Result<Port, EdgeError> {
     let wanted = &plan.workers[worker];
     let options = SocketOptions::from(&plan.interfaces[queue.interface].sockets);
     let line = |(line, wanted): (LineIndex, &crate::config::plan::LinePlan)| SocketLine {
@@ -117,8 +158,7 @@ fn open_sockets(plan: &Plan, worker: usize, queue: QueuePlan, interface: &Interf
         group: wanted.group,
         interface: interface.name.clone(),
         source: wanted.source,
-        // Control switches it on, as in every mode.
-        subscribed: false,
+        subscribed: subscribed.get(usize::from(line)).copied().unwrap_or(false),
     };
     let lines: Vec<SocketLine> = plan.lines_of(worker, queue).map(line).collect();
     let rx = match wanted.rx.contains(&queue) {

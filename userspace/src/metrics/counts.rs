@@ -142,7 +142,7 @@ pub enum DropReason {
     TxFull,
     /// The kernel refused to send.
     TxError,
-    /// The port's link was lost with the packet in its transmit ring.
+    /// The port's link was lost: with the packet in its transmit ring, or before one could be built.
     LinkLost,
 }
 

@@ -122,6 +122,14 @@ pub enum InterfaceError {
     List(std::io::Error),
 }
 
+impl InterfaceError {
+    /// Whether it says for certain that there is no such Ethernet interface.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::NotEthernet(_))
+    }
+}
+
 impl Interface {
     /// Reads an interface by name. One that is down, or without carrier, is read too: see [`Self::has_carrier`].
     ///

@@ -19,6 +19,14 @@ pub struct Port {
     pub tx: Option<TxPort>,
 }
 
+impl Port {
+    /// The place of a port whose link is gone: nothing comes in, and no packet can be built for it.
+    #[must_use]
+    pub fn vacant() -> Self {
+        Self { frames: Frames::heap(0, 2048), rx: None, tx: None }
+    }
+}
+
 /// The transmitting halves of a worker's ports and the frames of each, by port index.
 #[derive(Debug)]
 pub struct Outlets<'a> {
@@ -42,15 +50,26 @@ impl<'a> Outlets<'a> {
         &self.frames[port]
     }
 
+    /// A free frame to build a packet for a port in.
+    ///
+    /// # Errors
+    /// Why there is none; the drop is the caller's to count.
+    pub fn alloc(&self, port: usize) -> Result<Frame, DropReason> {
+        match self.ports[port] {
+            Some(_) => self.frames[port].alloc().ok_or(DropReason::NoFreeFrame),
+            None => Err(DropReason::LinkLost),
+        }
+    }
+
     /// Queues a packet that was built in one of the port's own frames; see [`TxPort::send`].
     ///
     /// # Errors
     /// Why it was dropped; the frame was freed and the drop counted.
     ///
     /// # Panics
-    /// If the port transmits nothing: a fault of the plan.
+    /// If the port transmits nothing: a frame of such a port cannot be.
     pub fn send(&mut self, port: usize, frame: Frame, bytes: usize, destination: usize) -> Result<(), DropReason> {
-        let tx = self.ports[port].as_mut().expect("the plan gives a worker the queues of its destinations");
+        let tx = self.ports[port].as_mut().expect("the frame is of a port that transmits");
         tx.send(&self.frames[port], frame, bytes, destination)
     }
 

@@ -112,9 +112,9 @@ impl Stream {
         });
         if !fits {
             self.send_open(out);
-            let Some(frame) = out.frames(self.settings.port).alloc() else {
-                self.drops.add(DropReason::NoFreeFrame);
-                return;
+            let frame = match out.alloc(self.settings.port) {
+                Ok(frame) => frame,
+                Err(reason) => return self.drops.add(reason),
             };
             self.open = Some(OpenPacket::new(frame, *block.session, block.sequence));
         }
@@ -197,9 +197,9 @@ impl Stream {
     }
 
     fn send_header(&mut self, session: &Session, next: u64, count: u16, out: &mut Outlets<'_>) {
-        let Some(frame) = out.frames(self.settings.port).alloc() else {
-            self.drops.add(DropReason::NoFreeFrame);
-            return;
+        let frame = match out.alloc(self.settings.port) {
+            Ok(frame) => frame,
+            Err(reason) => return self.drops.add(reason),
         };
         let frame = write_header(frame, session, next, count, out.frames(self.settings.port));
         self.counts.heartbeats += 1;

@@ -74,7 +74,8 @@ pub(super) fn check_carrier(interface: &str, index: u32) -> Result<(), SteeringE
 
 /// Refuses an interface that runs a program already, in any mode.
 pub(super) fn check_nothing_attached(interface: &str, index: u32) -> Result<(), SteeringError> {
-    match attached_ids(index).into_iter().find(|id| *id != 0) {
+    // Where nothing is known attaching will fail if there is one; only its name is not known then.
+    match attached_ids(index).unwrap_or_default().into_iter().find(|id| *id != 0) {
         None => Ok(()),
         Some(program_id) => Err(already_attached(interface, program_id)),
     }
@@ -104,7 +105,7 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     match number {
         Some(Errno::PERM | Errno::ACCESS) => SteeringError::NotPermitted { missing: "CAP_NET_ADMIN".to_owned() },
         Some(Errno::NODEV) => SteeringError::NoInterface { interface: named() },
-        Some(Errno::BUSY | Errno::EXIST) => already_attached(interface, attached_ids(index)[0]),
+        Some(Errno::BUSY | Errno::EXIST) => already_attached(interface, attached_ids(index).unwrap_or_default()[0]),
         Some(Errno::OPNOTSUPP | Errno::INVAL | Errno::RANGE | Errno::NOSPC | Errno::NOMEM)
             if matches!(mode, XdpMode::Driver) =>
         {
@@ -115,12 +116,16 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     }
 }
 
-/// Ids of the programs attached to an interface, in any mode; 0 = none, or the kernel does not say.
-pub(super) fn attached_ids(index: u32) -> [u32; 4] {
-    let Ok(null) = fs::File::open("/dev/null") else { return [0; 4] };
+/// Ids of the programs attached to an interface, in any mode; 0 = none.
+///
+/// # Errors
+/// The kernel's: nothing is known then.
+pub(super) fn attached_ids(index: u32) -> io::Result<[u32; 4]> {
+    let null = fs::File::open("/dev/null")?;
     // The query does not look at the program; the type wants one.
     let query = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE);
-    query.map_or([0; 4], |answer| [answer.prog_id, answer.drv_prog_id, answer.skb_prog_id, answer.hw_prog_id])
+    let answer = query.map_err(io::Error::other)?;
+    Ok([answer.prog_id, answer.drv_prog_id, answer.skb_prog_id, answer.hw_prog_id])
 }
 
 /// Refuses a process that may not load XDP programs: names what is missing instead of a bare EPERM later.

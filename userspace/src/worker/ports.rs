@@ -110,8 +110,12 @@ impl Ports {
 impl Worker {
     /// Puts another port in the place of one: what it has received is delivered first, what is open for it is sent.
     pub(super) fn replace_port(&mut self, port: usize, mut with: Box<Port>, clock: &impl Fn() -> u64) {
+        // Counted in frames, not in usable datagrams: a batch of which nothing can be used is no end.
+        let frames = |worker: &Self| worker.ports.rx[port].as_ref().map_or(0, |rx| rx.counts().frames);
         for _ in 0..MOST_LAST_BATCHES {
-            if !self.receive(port, clock) {
+            let before = frames(self);
+            self.receive(port, clock);
+            if frames(self) == before {
                 break;
             }
         }
@@ -122,8 +126,9 @@ impl Worker {
         std::mem::swap(&mut self.ports.tx[port], &mut with.tx);
         if let Some(rx) = &mut self.ports.rx[port] {
             for (line, slot) in (0..).zip(&self.lines) {
-                if slot.is_some_and(|slot| slot.enabled)
-                    && let Err(error) = rx.set_line(line, true)
+                // Kernel sockets were opened with the lines that were wanted then; most often nothing is left to do.
+                if let Some(slot) = slot
+                    && let Err(error) = rx.set_line(line, slot.enabled)
                 {
                     self.shared.count_refused(&error);
                 }

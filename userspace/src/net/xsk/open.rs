@@ -163,7 +163,7 @@ pub fn open(
     };
     let fd = borrow(rx_ring.fd()).as_raw_fd();
     let (rx, prefilled) = match rx {
-        true => (Some(XskRx::new(rx_ring, fill, ring_entries, cookie)), None),
+        true => (Some(XskRx::new(rx_ring, fill, ring_entries, cookie, is_zero_copy)), None),
         false if is_zero_copy => {
             let frame_count = prefill(&mut fill, frames, ring_entries);
             (None, Some(Prefilled { _fill: fill, frame_count }))

@@ -25,6 +25,7 @@ pub struct XskRx {
     /// Most frames that may be lent: those that a full RX ring can hold.
     ring_entries: usize,
     cookie: u16,
+    is_zero_copy: bool,
     rules: Rules,
     /// Whether the socket has SO_BUSY_POLL: then an empty ring is polled by a system call.
     is_busy_polled: bool,
@@ -35,12 +36,13 @@ pub struct XskRx {
 }
 
 impl XskRx {
-    pub(super) fn new(rx: RxRing, fill: FillRing, ring_entries: u32, cookie: u16) -> Self {
+    pub(super) fn new(rx: RxRing, fill: FillRing, ring_entries: u32, cookie: u16, is_zero_copy: bool) -> Self {
         Self {
             rx,
             fill,
             ring_entries: ring_entries as usize,
             cookie,
+            is_zero_copy,
             rules: Rules::default(),
             is_busy_polled: false,
             lent: 0,
@@ -142,11 +144,12 @@ impl XskRx {
         self.lent
     }
 
-    /// See [`crate::net::RxPort::update_kernel_counts`]. `rx_fill_ring_empty_descs` is left out: in copy mode it is the
-    /// same event as `rx_dropped`.
+    /// See [`crate::net::RxPort::update_kernel_counts`]. `rx_fill_ring_empty_descs` counts in zero-copy mode
+    /// only, where the driver finds the fill ring empty: in copy mode it is the same event as `rx_dropped`.
     pub fn update_kernel_counts(&mut self) {
         if let Ok(statistics) = self.rx.fd().xdp_statistics() {
-            self.counts.kernel_rx_dropped = statistics.rx_dropped();
+            let starved = if self.is_zero_copy { statistics.rx_fill_ring_empty_descs() } else { 0 };
+            self.counts.kernel_rx_dropped = statistics.rx_dropped() + starved;
             self.counts.kernel_rx_ring_full = statistics.rx_ring_full();
             self.counts.kernel_rx_invalid = statistics.rx_invalid_descs();
         }
