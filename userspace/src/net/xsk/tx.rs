@@ -18,6 +18,9 @@ const FRAMES_PER_KICK: u32 = 32;
 /// Kicks in a row that may move nothing before a flush leaves the rest to the next one.
 const IDLE_KICKS: u32 = 8;
 
+/// Flushes that at most pass without a kick after the device dropped a frame: some 30 ms of a quiet worker.
+const MOST_SKIPPED: u32 = 256;
+
 /// The sending side of a socket.
 #[derive(Debug)]
 pub struct XskTx {
@@ -30,6 +33,10 @@ pub struct XskTx {
     prefilled: Option<Prefilled>,
     /// Whether the socket has SO_BUSY_POLL: then nobody but our calls makes the driver send.
     is_busy_polled: bool,
+    /// Flushes that still pass without a kick, because the device dropped what it was given.
+    flushes_to_skip: u32,
+    /// As many as were skipped last time; 0 once it has taken something.
+    skipped: u32,
     counts: PortCounts,
     drops: DropCounts,
 }
@@ -53,6 +60,8 @@ impl XskTx {
             lent: 0,
             prefilled,
             is_busy_polled: false,
+            flushes_to_skip: 0,
+            skipped: 0,
             counts: PortCounts::default(),
             drops: DropCounts::default(),
         }
@@ -145,6 +154,10 @@ impl XskTx {
         if backlog == 0 {
             return;
         }
+        if self.flushes_to_skip > 0 {
+            self.flushes_to_skip -= 1;
+            return;
+        }
         self.counts.batches += 1;
         let mut idle = 0;
         for _ in 0..backlog.div_ceil(FRAMES_PER_KICK) + IDLE_KICKS {
@@ -177,11 +190,17 @@ impl XskTx {
         self.counts.kicks += 1;
         match send(borrow(self.tx.fd()), &[], SendFlags::DONTWAIT) {
             // AGAIN: more is left than one call sends. NOBUFS: no socket buffer for a moment.
-            Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => true,
-            // The device took a frame and dropped it: its queue, or the peer's, is full.
+            Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {
+                self.skipped = 0;
+                true
+            }
+            // The device took a frame and dropped it: it has no carrier, is going down, or its queue or the peer's is full.
+            // Each further kick would cost a frame, so the rest is left in the ring for ever more flushes.
             Err(Errno::BUSY) => {
                 self.drops.add(DropReason::TxError);
-                true
+                self.skipped = (2 * self.skipped).clamp(1, MOST_SKIPPED);
+                self.flushes_to_skip = self.skipped;
+                false
             }
             // Such as NETDOWN: the frames stay in the ring.
             Err(_) => {
