@@ -100,7 +100,9 @@ impl Scene<'_> {
         let before = self.consumer.next();
         let start = Instant::now();
         self.sender.may_fail.store(true, Relaxed);
-        self.break_and_mend(kind, &broken)?;
+        if !self.break_and_mend(kind, &broken)? {
+            faults.push(format!("the handler did not notice in time what became of {broken}"));
+        }
         let seen = self.seen(&broken, kind.fault())?;
         if !seen {
             faults.push(format!("the handler never said that {broken} is {}", kind.fault()));
@@ -123,6 +125,10 @@ impl Scene<'_> {
         if messages_meanwhile == 0 && kind != Kind::OutputDown {
             faults.push("the stream did not go on from line B".to_owned());
         }
+        if self.sender.is_done() {
+            faults
+                .push("the exchange was done before the trouble was over: nothing is shown; --seconds more".to_owned());
+        }
         let neighbour = self.interface(&other.interface)?;
         if !neighbour.faults.is_empty() || neighbour.healed > 0 {
             faults.push(format!("{} noticed: {:?}", other.interface, neighbour.faults));
@@ -139,17 +145,19 @@ impl Scene<'_> {
         Ok(Trouble { kind, outage_ms, messages_meanwhile, faults })
     }
 
-    fn break_and_mend(&mut self, kind: Kind, broken: &str) -> Result<()> {
+    /// Whether the handler noticed while it lasted.
+    fn break_and_mend(&mut self, kind: Kind, broken: &str) -> Result<bool> {
+        let mut noticed = true;
         match kind {
             Kind::LinkDown | Kind::OutputDown => {
                 self.network.handler.ip(&["link", "set", broken, "down"])?;
-                self.wait(|status| status.fault == "down", broken)?;
+                noticed = self.wait(|status| status.fault == "down", broken)?;
                 std::thread::sleep(OUTAGE);
                 self.network.handler.ip(&["link", "set", broken, "up"])?;
             }
             Kind::LinkDeleted => {
                 self.network.handler.ip(&["link", "delete", broken])?;
-                self.wait(|status| status.fault == "gone", broken)?;
+                noticed = self.wait(|status| status.fault == "gone", broken)?;
                 std::thread::sleep(OUTAGE);
                 self.network.relink(broken)?;
                 self.sender.replace_socket(0, self.network.line_socket(&self.lines[0])?);
@@ -157,7 +165,8 @@ impl Scene<'_> {
             Kind::Detached => self.detach(broken)?,
             Kind::Replaced => {
                 let foreign = self.replace_program(broken)?;
-                self.wait(|status| status.fault == "detached" && status.fault_particulars.contains("already"), broken)?;
+                let names_it = |status: &InterfaceStatus| status.fault_particulars.contains("attached to");
+                noticed = self.wait(|status| status.fault == "detached" && names_it(status), broken)?;
                 std::thread::sleep(OUTAGE);
                 drop(foreign);
             }
@@ -171,7 +180,7 @@ impl Scene<'_> {
                 self.signal(Signal::CONT)?;
             }
         }
-        Ok(())
+        Ok(noticed)
     }
 
     /// Detaches the program by its bpf_link, as its owner's rival could. (`ip link set … xdp off` is refused.)

@@ -14,7 +14,8 @@ fn run(arguments: &[&str]) -> Summary {
     let handler = program("feedhandler");
     let handler = handler.to_str().expect("a UTF-8 path");
     // Patient, and slow enough for two busy cores: a sender that has to wait must not pass for loss.
-    let fixed = ["demo", "--handler", handler, "--seconds", "4", "--rate", "8000", "--patient"];
+    let seconds = if arguments.contains(&"--trouble") { "6" } else { "4" };
+    let fixed = ["demo", "--handler", handler, "--seconds", seconds, "--rate", "8000", "--patient"];
     let _turn = turn();
     let options = Options::parse_from(fixed.iter().chain(arguments));
     demo::run(&options).expect("the demo runs to its end")
