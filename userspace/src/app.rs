@@ -15,6 +15,7 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper::Keeper;
 use crate::privilege;
+use crate::recovery::{Ends, Recovery};
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -22,7 +23,7 @@ use crate::worker::shared::WorkerLink;
 /// Runs the plan until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keeper → privileges dropped →
-/// workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: the keeper stops looking; programs,
+/// recovery, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: the keeper stops looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -39,7 +40,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let (edges, workers, links) = data_path(&plan)?;
+    let (edges, workers, links, ends) = data_path(&plan)?;
+    let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
@@ -56,6 +58,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
+    let recovery = recovery.start().context("cannot start the recovery thread")?;
     let threads = plan.workers.iter().zip(workers).map(|(wanted, worker)| spawn(wanted, worker, plan.privileges));
     let threads = threads.collect::<anyhow::Result<Vec<_>>>()?;
     let outcome = match desk.start_lines() {
@@ -70,6 +73,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     };
     keeper.pause();
     desk.detach();
+    drop(recovery);
     stop(&desk, threads);
     drop(keeper);
     info!("stopped");
@@ -77,7 +81,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
-fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerLink>)> {
+fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerLink>, Vec<Ends>)> {
     let cookie = cookie();
     let mut edges = Vec::new();
     let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
@@ -87,16 +91,17 @@ fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerL
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links) = (Vec::new(), Vec::new());
+    let (mut workers, mut links, mut recovery) = (Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let ports = ports.into_iter().map(|opened| opened.port).collect();
-        let (worker, link) = build::worker(plan, index, ports, utc_ns)?;
+        let (worker, link, ends) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
         links.push(link);
+        recovery.extend(ends);
     }
-    Ok((edges, workers, links))
+    Ok((edges, workers, links, recovery))
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

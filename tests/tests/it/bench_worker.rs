@@ -107,6 +107,7 @@ impl BenchWorker {
             idle: Idle::Spin,
             commands: command_queue,
             events: event_queue,
+            wants: None,
             shared: Arc::clone(&shared),
         });
         let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };

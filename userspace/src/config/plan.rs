@@ -44,6 +44,18 @@ impl Plan {
         })
     }
 
+    /// The number under which a channel's recovered datagrams reach its worker: behind those of all lines.
+    #[must_use]
+    pub fn recovery_line(&self, channel: usize) -> LineIndex {
+        LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines, and no channel without one")
+    }
+
+    /// How many lines the workers tell apart, the recovery of each channel included.
+    #[must_use]
+    pub fn line_count(&self) -> usize {
+        self.lines.len() + self.channels.len()
+    }
+
     /// The destinations that leave by a queue of a worker, with their numbers, in the order in which they are registered
     /// with its port.
     pub fn destinations_of(&self, worker: usize, queue: QueuePlan) -> impl Iterator<Item = (usize, &DestinationPlan)> {
@@ -301,7 +313,7 @@ pub struct ChannelPlan {
     pub publisher_id: u16,
     /// Exchange's IANA time zone: ITCH times count from its local midnight.
     pub time_zone: String,
-    /// How long a gap waits for the other line before it wants recovery, microseconds; nobody is asked yet.
+    /// How long a gap waits for the other line before retransmission servers are asked, microseconds.
     pub gap_timeout_us: u64,
     /// After this long a gap is declared lost, milliseconds.
     pub give_up_ms: u64,
@@ -315,8 +327,27 @@ pub struct ChannelPlan {
     pub start: StartAt,
     /// What leaves while a gap is open.
     pub on_gap: OnGap,
+    /// Who is asked for what all lines have lost; `None` = nobody.
+    pub recovery: Option<RecoveryPlan>,
     /// Indices into [`Plan::lines`]; 1 or 2.
     pub lines: Vec<usize>,
+}
+
+/// The retransmission servers of a channel, and how they are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryPlan {
+    /// In the order in which they are tried; 1 to 8.
+    pub servers: Vec<SocketAddrV4>,
+    /// Address that requests are sent from; `None` = what the routing table says.
+    pub source: Option<Ipv4Addr>,
+    /// How long an answer is waited for before the next server is asked, milliseconds.
+    pub request_timeout_ms: u64,
+    /// Requests that are sent at most.
+    pub requests_per_second: u32,
+    /// Requests that wait for an answer at most.
+    pub outstanding_requests: usize,
+    /// How long the messages before a late start may take to be recovered, milliseconds.
+    pub backfill_ms: u64,
 }
 
 /// One line: one multicast group on one interface.

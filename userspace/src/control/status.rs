@@ -48,10 +48,9 @@ impl Desk {
     pub fn status(&self) -> v1::GetStatusResponse {
         let not_ready_reasons = self.not_ready_reasons();
         let states = self.line_states();
-        let unmatched = self.plan.lines.len();
         let mut drops = [0; DropReason::COUNT];
         for link in &self.links {
-            for (sum, value) in drops.iter_mut().zip(link.shared.drops(unmatched).values()) {
+            for (sum, value) in drops.iter_mut().zip(link.shared.unknown_drops().values()) {
                 *sum += value;
             }
         }

@@ -11,6 +11,7 @@
 
 mod groups;
 mod interfaces;
+mod recovery;
 mod workers;
 
 use std::fmt;
@@ -67,6 +68,7 @@ impl Collector for DeskCollector {
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
         channels(desk, &mut out)?;
+        recovery::recovery(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
@@ -235,8 +237,12 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
         let name = format!("{}/{}", plan.channels[line.channel].name, line.name);
         add("line", &name, desk.link_of_channel(line.channel).shared.drops(i));
     }
+    for (i, channel) in recovery::channels(plan) {
+        let line = plan.recovery_line(i).into();
+        add("line", &format!("{}/recovery", channel.name), desk.link_of_channel(i).shared.drops(line));
+    }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
-        add("worker", &worker.name, link.shared.drops(plan.lines.len()));
+        add("worker", &worker.name, link.shared.unknown_drops());
         for queue in &worker.tx {
             let drops = &link.shared.tx_drops[worker.port_of(*queue)];
             let name = format!("{}/{}", plan.interfaces[queue.interface].name, queue.queue);

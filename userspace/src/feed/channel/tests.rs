@@ -48,6 +48,7 @@ fn settings() -> ChannelSettings {
         gap_timeout_ns: 100,
         give_up_ns: 1000,
         stale_ns: 5000,
+        backfill_ns: 0,
         hold_packets: 8,
         max_orders: 16,
         start: StartAt::Now,
