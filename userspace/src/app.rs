@@ -40,7 +40,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let (edges, workers, links, ends) = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, refused } in edges {
@@ -80,8 +80,17 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     outcome
 }
 
+/// What [`data_path`] has made.
+struct DataPath {
+    edges: Vec<Edge>,
+    workers: Vec<Worker>,
+    links: Vec<WorkerLink>,
+    /// What connects the recovery thread with the workers that it has something to do for.
+    ends: Vec<Ends>,
+}
+
 /// Brings every interface up and builds the workers of the opened ports.
-fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerLink>, Vec<Ends>)> {
+fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
     let cookie = cookie();
     let mut edges = Vec::new();
     let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
@@ -91,17 +100,17 @@ fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerL
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links, mut recovery) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let ports = ports.into_iter().map(|opened| opened.port).collect();
-        let (worker, link, ends) = build::worker(plan, index, ports, utc_ns)?;
+        let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
         links.push(link);
-        recovery.extend(ends);
+        ends.extend(ends_of_it);
     }
-    Ok((edges, workers, links, recovery))
+    Ok(DataPath { edges, workers, links, ends })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

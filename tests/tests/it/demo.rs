@@ -39,6 +39,20 @@ fn socket_mode_delivers_everything_once_in_order_and_right() {
     assert_right(&run(&["--mode", "socket", "--loss", "0.05", "--seed", "13"]));
 }
 
+/// A twentieth of the packets of each line is lost, and more on both: the real handler asks the exchange's retransmission
+/// servers for it over the real network, and nothing is missing in the end.
+#[test]
+fn what_both_lines_lose_is_recovered() {
+    for (mode, seed) in [("native", "41"), ("socket", "42")] {
+        let lossy = ["--loss", "0.05", "--common-loss", "0.002"];
+        let summary = run(&[&["--mode", mode, "--recovery", "--seed", seed], &lossy[..]].concat());
+        assert_right(&summary);
+        let channels = &summary.channels;
+        assert_eq!((channels.messages_lost, channels.gaps_lost), (0, 0), "{summary}");
+        assert!(channels.gaps_opened > 20, "{summary}");
+    }
+}
+
 #[test]
 fn without_its_rules_in_the_filter_the_check_fails() {
     let summary = run(&["--fault", "remove-rule"]);

@@ -19,6 +19,7 @@ mod nic;
 mod privileges;
 mod process;
 mod queues;
+mod recovery;
 mod simulation;
 mod sockets;
 mod steering;

@@ -42,7 +42,7 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "name = \"equities\"",
         "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9\"]",
         &[
-            "test.toml:22: feed[0].channel[0].recovery.servers[0] = \"10.0.0.9\": must be a server's IPv4 address and UDP port",
+            "test.toml:23: feed[0].channel[0].recovery.servers[0] = \"10.0.0.9\": must be a server's IPv4 address and UDP port",
         ],
     ),
     (

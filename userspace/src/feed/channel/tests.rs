@@ -4,6 +4,7 @@
 mod claims;
 mod edge_cases;
 mod oracle;
+mod recovery;
 
 use super::*;
 use crate::config::plan::{DecoderKind, StartAt};
