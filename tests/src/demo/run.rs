@@ -79,6 +79,9 @@ pub fn run(options: &Options) -> Result<Summary> {
     let checkers = truths.into_iter().map(|sessions| Checker::new(settings, sessions)).collect();
     let mut stage = Stage::set(options, &mut config, checkers)?;
 
+    if options.late_start {
+        stage.switch_lines(false)?;
+    }
     let sender = Sender::start(workload.clone(), &stage.lines, &stage.network)?;
     let servers = stage.serve(&workload, &sender, options)?;
     let midway = stage.attend(&workload, &sender, options)?;
@@ -167,6 +170,9 @@ impl Stage {
                     let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
                     done.trouble = Some(scene.make(kind)?);
                     bar.set_message("");
+                } else if options.late_start {
+                    ensure!(self.consumers[0].next() <= 1, "something came out before the handler heard anything");
+                    self.switch_lines(true)?;
                 } else if !sender.lossless.is_empty() {
                     bar.set_message("line A is off");
                     let Self { client, lines, network, consumers, .. } = self;
@@ -178,6 +184,10 @@ impl Stage {
         }
         bar.finish_and_clear();
         Ok(done)
+    }
+
+    fn switch_lines(&mut self, on: bool) -> Result<()> {
+        self.lines.iter().try_for_each(|line| self.client.switch(line, on))
     }
 
     fn check(&mut self) -> Result<()> {

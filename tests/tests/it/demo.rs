@@ -53,6 +53,18 @@ fn what_both_lines_lose_is_recovered() {
     }
 }
 
+/// The handler hears nothing of the first part of the day, and has `start = "first"`: it asks for all of it, while the day goes
+/// on, and catches up.
+#[test]
+fn a_late_start_is_recovered_from_the_first_message_on() {
+    let summary = run(&["--recovery", "--late-start", "--loss", "0.02", "--seed", "43"]);
+    assert_right(&summary);
+    assert_eq!(summary.channels.messages_lost, 0, "{summary}");
+    let carried: u64 = summary.lines.iter().map(|line| line.received_packets).min().unwrap_or_default();
+    let sent: u64 = summary.lines.iter().map(|line| line.sent.packets).max().unwrap_or_default();
+    assert!(carried < sent * 3 / 4, "{carried} packets heard of {sent}: it was no late start\n{summary}");
+}
+
 #[test]
 fn without_its_rules_in_the_filter_the_check_fails() {
     let summary = run(&["--fault", "remove-rule"]);

@@ -3,12 +3,15 @@
 //! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
 #![forbid(unsafe_code)]
 
+mod gaps;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use xdp_ebpf::{GroupKey, GroupRule};
 
 use crate::net::LineIndex;
+pub use gaps::{OnGap, RecoveryPlan, StartAt};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,18 +45,6 @@ impl Plan {
             self.channels[line.channel].worker == worker
                 && (QueuePlan { interface: line.interface, queue: line.queue }) == queue
         })
-    }
-
-    /// The number under which a channel's recovered datagrams reach its worker: behind those of all lines.
-    #[must_use]
-    pub fn recovery_line(&self, channel: usize) -> LineIndex {
-        LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines, and no channel without one")
-    }
-
-    /// How many lines the workers tell apart, the recovery of each channel included.
-    #[must_use]
-    pub fn line_count(&self) -> usize {
-        self.lines.len() + self.channels.len()
     }
 
     /// The destinations that leave by a queue of a worker, with their numbers, in the order in which they are registered
@@ -280,22 +271,6 @@ pub enum DecoderKind {
     Itch50,
 }
 
-/// Where a channel begins when the handler starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// With the first packet that arrives, whatever its sequence.
-    Now,
-    /// With sequence 1: anything missing before the first packet is a gap.
-    First,
-}
-
-/// What leaves while a gap is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnGap {
-    /// Nothing: packets ahead of the gap wait until it closes or is given up.
-    Hold,
-}
-
 /// One channel: one sequenced stream, arbitrated over its lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelPlan {
@@ -331,23 +306,6 @@ pub struct ChannelPlan {
     pub recovery: Option<RecoveryPlan>,
     /// Indices into [`Plan::lines`]; 1 or 2.
     pub lines: Vec<usize>,
-}
-
-/// The retransmission servers of a channel, and how they are asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecoveryPlan {
-    /// In the order in which they are tried; 1 to 8.
-    pub servers: Vec<SocketAddrV4>,
-    /// Address that requests are sent from; `None` = what the routing table says.
-    pub source: Option<Ipv4Addr>,
-    /// How long an answer is waited for before the next server is asked, milliseconds.
-    pub request_timeout_ms: u64,
-    /// Requests that are sent at most.
-    pub requests_per_second: u32,
-    /// Requests that wait for an answer at most.
-    pub outstanding_requests: usize,
-    /// How long the messages before a late start may take to be recovered, milliseconds.
-    pub backfill_ms: u64,
 }
 
 /// One line: one multicast group on one interface.

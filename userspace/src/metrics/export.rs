@@ -147,14 +147,17 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let in_force = all().map(|i| (line_labels(desk, i), states[i].in_force.into()));
     out.gauge("line_in_force", "1 when the line is joined, in the filter's map and enabled", in_force)?;
 
+    // What is recovered is a line like the others, but for that nobody subscribes to it.
+    let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
+    counts.extend(recovery::lines(desk));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
-            let samples = all().map(|i| (line_labels(desk, i), since_1970(counts[i].last_seen_ns)));
+            let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
             let help = "When the newest packet of the line came, since 1970 UTC; 0 = never";
             out.seconds("line_last_seen_timestamp", help, samples)?;
             continue;
         }
-        let samples = all().map(|i| (line_labels(desk, i), counts[i].values()[field]));
+        let samples = counts.iter().map(|(labels, counts)| (labels.clone(), counts.values()[field]));
         out.counter(&format!("line_{name}"), help, samples)?;
     }
     xdp_lines(desk, out)

@@ -6,11 +6,20 @@ use std::fmt;
 use super::{Labels, Out};
 use crate::config::plan::{ChannelPlan, Plan};
 use crate::control::Desk;
-use crate::metrics::RecoveryCounts;
+use crate::metrics::{LineCounts, RecoveryCounts};
 
 /// The channels that have servers.
 pub(super) fn channels(plan: &Plan) -> impl Iterator<Item = (usize, &ChannelPlan)> {
     plan.channels.iter().enumerate().filter(|(_, channel)| channel.recovery.is_some())
+}
+
+/// What answers came to at the workers.
+pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
+    let plan = desk.plan();
+    channels(plan).map(move |(i, channel)| {
+        let labels = vec![("channel", channel.name.clone()), ("line", "recovery".to_owned())];
+        (labels, desk.link_of_channel(i).shared.line(plan.recovery_line(i).into()))
+    })
 }
 
 pub(super) fn recovery(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
