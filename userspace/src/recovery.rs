@@ -11,6 +11,8 @@
 mod gaps;
 mod planner;
 mod servers;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};

@@ -1,8 +1,8 @@
 //! Recovery in simulation: exchange → two lines with losses of their own and in common → the real worker, the real planner and
 //! the real way between them → the consumer's check; with retransmission servers in memory, good and bad ones.
 //!
-//! `FEEDHANDLER_SEEDS=1000` runs more seeds, `FEEDHANDLER_SEED=17` replays one, `FEEDHANDLER_MESSAGES=10000000` makes
-//! `nothing_is_lost` long. A failure prints its seed.
+//! `FEEDHANDLER_SEEDS=1000` runs more seeds, `FEEDHANDLER_SEED=17` replays one, `FEEDHANDLER_MESSAGES=10000000` makes the long
+//! day long. A failure prints its seed.
 #![forbid(unsafe_code)]
 
 mod rig;
@@ -83,9 +83,7 @@ fn hostile(seed: u64, rng: &mut ChaCha8Rng) -> ServerSettings {
 
 #[test]
 fn nothing_is_lost_with_a_server_that_answers() {
-    let messages = number("FEEDHANDLER_MESSAGES").unwrap_or(MESSAGES);
     let outcomes = each_seed(SEEDS, |seed, rng| Scenario {
-        messages,
         servers: (0..rng.random_range(1..3)).map(|server| honest(seed + server, rng)).collect(),
         ..Scenario::new(exchange(seed, rng))
     });
@@ -169,4 +167,26 @@ fn a_late_start_without_an_answer_is_given_up_in_time() {
     for outcome in &outcomes {
         assert_eq!(outcome.lost, outcome.on_no_line, "what no line carried, the time before the start included");
     }
+}
+
+/// 5 % of the packets of each line are lost by themselves, and about 1 % of the messages on both.
+#[test]
+fn a_long_day_with_losses_on_each_line_and_on_both() {
+    let messages = number("FEEDHANDLER_MESSAGES").unwrap_or(100_000);
+    let line = LineSettings { loss: 0.05, skew_ns: 15_000, jitter_ns: 5_000, ..LineSettings::default() };
+    let exchange = ExchangeSettings { seed: 1, common_loss: 0.001, lines: [line, line], ..ExchangeSettings::default() };
+    let server = ServerSettings { loss: 0.02, ..ServerSettings::default() };
+    let without = run(&Scenario { messages, ..Scenario::new(exchange.clone()) });
+    assert!(without.wrong.is_empty(), "{without:#?}");
+    assert_eq!(without.lost, without.on_no_line, "just what no line carried is declared lost");
+    let share = without.on_no_line as f64 / messages as f64;
+    assert!((0.007..0.015).contains(&share), "{share} of the messages were on no line");
+    let with = run(&Scenario { messages, servers: vec![server; 2], ..Scenario::new(exchange) });
+    assert!(with.wrong.is_empty(), "{with:#?}");
+    assert_eq!((with.lost, with.on_no_line), (0, without.on_no_line));
+    println!(
+        "{messages} messages, {} on no line ({:.2} %): all declared, or all recovered",
+        with.on_no_line,
+        share * 100.0
+    );
 }
