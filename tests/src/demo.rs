@@ -73,6 +73,9 @@ pub struct Options {
     /// With --recovery: the handler hears nothing until midway, and gets what was sent before from the servers.
     #[arg(long, requires = "recovery", conflicts_with_all = ["trouble", "fault"])]
     pub late_start: bool,
+    /// With --recovery: the first server floods the handler with everything but the answer.
+    #[arg(long, requires = "recovery", hide = true)]
+    pub hostile_server: bool,
     /// Share of messages at which both lines lose the packet that has it: 0 to 0.5.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub common_loss: f64,

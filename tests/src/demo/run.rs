@@ -19,7 +19,7 @@ use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
 use crate::lab;
 use crate::ranges::RangeSet;
-use crate::retransmission::ServerSettings;
+use crate::retransmission::{Manner, ServerSettings};
 use crate::testbed::{Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal};
 
 /// How often the demo looks after its parts.
@@ -144,7 +144,10 @@ impl Stage {
             return Ok(None);
         }
         let server = |seed| ServerSettings { seed, session: exchange.session, ..ServerSettings::default() };
-        let settings: Vec<ServerSettings> = (1..).map(server).take(self.lines.len()).collect();
+        let mut settings: Vec<ServerSettings> = (1..).map(server).take(self.lines.len()).collect();
+        if options.hostile_server {
+            settings[0].manner = Manner::Flood;
+        }
         Servers::start(&self.network, &settings, day, &sender.progress).map(Some)
     }
 

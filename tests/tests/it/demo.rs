@@ -53,6 +53,13 @@ fn what_both_lines_lose_is_recovered() {
     }
 }
 
+#[test]
+fn a_server_that_floods_is_left_for_the_other_and_costs_nothing() {
+    let summary = run(&["--recovery", "--hostile-server", "--loss", "0.05", "--common-loss", "0.002", "--seed", "44"]);
+    assert_right(&summary);
+    assert_eq!(summary.channels.messages_lost, 0, "{summary}");
+}
+
 /// The handler hears nothing of the first part of the day, and has `start = "first"`: it asks for all of it, while the day goes
 /// on, and catches up.
 #[test]
