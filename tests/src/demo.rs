@@ -9,6 +9,7 @@ mod receive;
 mod report;
 mod run;
 mod send;
+mod serve;
 mod toggle;
 mod trouble;
 mod workload;
@@ -65,6 +66,19 @@ pub struct Options {
     /// its packets on A and B would pass for loss.
     #[arg(long, hide = true)]
     pub patient: bool,
+    /// Let the exchange have a retransmission server on each line's network, and the handler ask them: then nothing may be
+    /// lost, whatever the lines lose. A generated day only.
+    #[arg(long, conflicts_with = "capture")]
+    pub recovery: bool,
+    /// With --recovery: the handler hears nothing until midway, and gets what was sent before from the servers.
+    #[arg(long, requires = "recovery", conflicts_with_all = ["trouble", "fault"])]
+    pub late_start: bool,
+    /// With --recovery: the first server floods the handler with everything but the answer.
+    #[arg(long, requires = "recovery", hide = true)]
+    pub hostile_server: bool,
+    /// Share of messages at which both lines lose the packet that has it: 0 to 0.5.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub common_loss: f64,
     /// Midway, break something of the network instead of switching line A off: the stream goes on and what was lost comes
     /// back. A generated day only.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "capture")]

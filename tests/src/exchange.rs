@@ -43,6 +43,8 @@ pub struct ExchangeSettings {
     pub end_count: u32,
     /// Time between them.
     pub end_interval_ns: u64,
+    /// Share of messages (0–1) at which both lines lose the packet that has it.
+    pub common_loss: f64,
     /// Lines A and B.
     pub lines: [LineSettings; 2],
 }
@@ -62,6 +64,7 @@ impl Default for ExchangeSettings {
             quiet_ns: 250_000_000,
             end_count: 10,
             end_interval_ns: 50_000_000,
+            common_loss: 0.0,
             lines: [LineSettings::default(); 2],
         }
     }
@@ -91,6 +94,8 @@ struct Packing {
     target: u16,
     /// When the line last sent anything.
     last_sent_ns: u64,
+    /// The open packet will be lost on both lines.
+    is_doomed: bool,
 }
 
 /// The exchange, publishing the messages of `I`.
@@ -122,6 +127,7 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
             opened_ns: 0,
             target: 1,
             last_sent_ns: 0,
+            is_doomed: false,
         };
         Self {
             packings: [packing(0), packing(1)],
@@ -176,6 +182,8 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
         self.advance();
         self.message.clear();
         message.encode(&mut self.message);
+        let common_loss = self.settings.common_loss;
+        let is_doomed = common_loss > 0.0 && self.rng.random_bool(common_loss.min(1.0));
         for line in 0..2 {
             if !self.packings[line].packet.has_room(&self.message) {
                 self.close(line, self.clock_ns);
@@ -187,6 +195,7 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
                 packing.target = self.rng.random_range(1..=self.settings.packet_messages.max(1));
             }
             packing.packet.push(&self.message);
+            packing.is_doomed |= is_doomed;
             if packing.packet.count() >= packing.target {
                 self.close(line, self.clock_ns);
             }
@@ -236,6 +245,9 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
         let empty = Packet::new(&self.settings.session, self.next_sequence);
         let packing = &mut self.packings[line];
         let packet = std::mem::replace(&mut packing.packet, empty);
+        if std::mem::take(&mut packing.is_doomed) && packing.line.lose(packet.range()) {
+            return self.put(line, at_ns, Vec::new());
+        }
         let arrivals = packing.line.send(at_ns, packet.range(), packet.into_payload());
         self.put(line, at_ns, arrivals);
     }

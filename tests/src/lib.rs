@@ -16,5 +16,6 @@ pub mod line;
 pub mod mold;
 pub mod ranges;
 pub mod records;
+pub mod retransmission;
 pub mod testbed;
 pub mod truth;

@@ -146,6 +146,17 @@ impl Line {
         arrivals
     }
 
+    /// Loses a packet for a reason that all lines have in common. Unless nothing is lost now: then it is not, and false is
+    /// returned.
+    pub fn lose(&mut self, range: Range<u64>) -> bool {
+        if self.lossless.load(Relaxed) {
+            return false;
+        }
+        self.lost.insert(range);
+        self.sent.lost += 1;
+        true
+    }
+
     /// Sends a heartbeat or an end-of-session packet. They may be lost, unless `is_sure`.
     pub fn send_heartbeat(&mut self, at_ns: u64, payload: Vec<u8>, is_sure: bool) -> Arrivals {
         let is_lost = self.draw(self.settings.loss);

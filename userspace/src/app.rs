@@ -16,6 +16,7 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper;
 use crate::privilege;
+use crate::recovery::{self, Ends, Recovery};
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -25,8 +26,8 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Runs the plan until SIGINT or SIGTERM.
 ///
-/// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keeper → privileges dropped →
-/// workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: the keeper stops looking; programs,
+/// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
+/// recovery, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -43,7 +44,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let (edges, workers, links) = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends } = data_path(&plan)?;
+    let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
@@ -51,8 +53,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
-    let mut up =
-        Up { keepers: keeper::start(&plan, &desk, facts, nics)?, desk: Arc::clone(&desk), threads: Vec::new() };
+    let keepers = keeper::start(&plan, &desk, facts, nics)?;
+    let mut up = Up { keepers, desk: Arc::clone(&desk), recovery: None, threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -60,6 +62,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
+    up.recovery = recovery.start().context("cannot start the recovery thread")?;
     for (wanted, worker) in plan.workers.iter().zip(workers) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
@@ -78,6 +81,7 @@ struct Up {
     /// Dropped last: that is when NIC settings go back.
     keepers: keeper::Running,
     desk: Arc<Desk>,
+    recovery: Option<recovery::Running>,
     threads: Vec<JoinHandle<Worker>>,
 }
 
@@ -85,12 +89,22 @@ impl Drop for Up {
     fn drop(&mut self) {
         self.keepers.pause();
         self.desk.detach();
+        drop(self.recovery.take());
         stop(&self.desk, std::mem::take(&mut self.threads));
     }
 }
 
+/// What [`data_path`] has made.
+struct DataPath {
+    edges: Vec<Edge>,
+    workers: Vec<Worker>,
+    links: Vec<WorkerLink>,
+    /// What connects the recovery thread with the workers that it has something to do for.
+    ends: Vec<Ends>,
+}
+
 /// Brings every interface up and builds the workers of the opened ports.
-fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerLink>)> {
+fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
     let cookie = cookie();
     let mut edges = Vec::new();
     let mut ports: Vec<Vec<OpenedPort>> = plan.workers.iter().map(|_| Vec::new()).collect();
@@ -100,16 +114,17 @@ fn data_path(plan: &Plan) -> anyhow::Result<(Vec<Edge>, Vec<Worker>, Vec<WorkerL
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links) = (Vec::new(), Vec::new());
+    let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let ports = ports.into_iter().map(|opened| opened.port).collect();
-        let (worker, link) = build::worker(plan, index, ports, utc_ns)?;
+        let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
         links.push(link);
+        ends.extend(ends_of_it);
     }
-    Ok((edges, workers, links))
+    Ok(DataPath { edges, workers, links, ends })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

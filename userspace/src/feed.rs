@@ -20,7 +20,7 @@ pub mod prefetch;
 pub mod transport;
 
 pub use arbiter::{ChannelState, Gap};
-pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings};
+pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, HOLES, Holes};
 pub use midnights::Midnights;
 
 /// Index of a channel in the plan.

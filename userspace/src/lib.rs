@@ -17,6 +17,7 @@ pub mod replay;
 pub mod control;
 pub mod edge;
 pub mod keeper;
+pub mod recovery;
 pub mod steering;
 
 pub mod doctor;

@@ -5,4 +5,6 @@ mod counts;
 pub mod export;
 pub mod http;
 
-pub use counts::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};
+pub use counts::{
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+};

@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 pub mod busy_poll;
 pub mod capture;
 mod classify;
+pub mod handoff;
 pub mod headers;
 pub mod interface;
 pub mod memory;
@@ -66,6 +67,18 @@ macro_rules! each_port {
     };
 }
 
+/// The same for sources, of which there is one kind more.
+macro_rules! each_source {
+    ($port:expr, $inner:ident => $call:expr) => {
+        match $port {
+            RxPort::Xsk($inner) => $call,
+            RxPort::Socket($inner) => $call,
+            RxPort::Memory($inner) => $call,
+            RxPort::Handoff($inner) => $call,
+        }
+    };
+}
+
 /// A source of datagrams.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a worker has a handful, made at start and never moved")]
@@ -76,17 +89,19 @@ pub enum RxPort {
     Socket(socket::SocketRx),
     /// Datagrams injected by a test, a bench or a replay.
     Memory(memory::MemoryRx),
+    /// Datagrams that another thread hands over: answers of retransmission servers.
+    Handoff(handoff::HandoffRx),
 }
 
 impl RxPort {
     /// Appends what has arrived, as far as `batch` has room. Frames that hold nothing usable are freed and counted.
     pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
-        each_port!(self, RxPort, port => port.receive(frames, batch));
+        each_source!(self, port => port.receive(frames, batch));
     }
 
     /// Gives the port free frames to receive into. Called once per duty cycle.
     pub fn refill(&mut self, frames: &Frames) {
-        each_port!(self, RxPort, port => port.refill(frames));
+        each_source!(self, port => port.refill(frames));
     }
 
     /// Switches a line on or off where that is the port's own doing: kernel sockets join and leave. AF_XDP ports are
@@ -97,31 +112,31 @@ impl RxPort {
     pub fn set_line(&mut self, line: LineIndex, enabled: bool) -> std::io::Result<()> {
         match self {
             Self::Socket(port) => port.set_line(line, enabled),
-            Self::Xsk(_) | Self::Memory(_) => Ok(()),
+            Self::Xsk(_) | Self::Memory(_) | Self::Handoff(_) => Ok(()),
         }
     }
 
     /// The port's counters.
     #[must_use]
     pub fn counts(&self) -> &PortCounts {
-        each_port!(self, RxPort, port => port.counts())
+        each_source!(self, port => port.counts())
     }
 
     /// Frames that were freed instead of returned, by reason.
     #[must_use]
     pub fn drops(&self) -> &DropCounts {
-        each_port!(self, RxPort, port => port.drops())
+        each_source!(self, port => port.drops())
     }
 
     /// Frames lent to the port: in the fill and RX rings, in the kernel's hands, or waiting inside the port.
     #[must_use]
     pub fn frames_held(&self) -> usize {
-        each_port!(self, RxPort, port => port.frames_held())
+        each_source!(self, port => port.frames_held())
     }
 
     /// Reads the kernel's own counters into [`Self::counts`]. A system call or two: for housekeeping, not for each cycle.
     pub fn update_kernel_counts(&mut self) {
-        each_port!(self, RxPort, port => port.update_kernel_counts());
+        each_source!(self, port => port.update_kernel_counts());
     }
 }
 

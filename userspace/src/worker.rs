@@ -14,6 +14,7 @@ mod stages;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod wants;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -27,7 +28,8 @@ use crate::net::{Batch, Frames, Port, RxPort, TxPort};
 use crate::publish::Publisher;
 use housekeeping::Schedule;
 use ports::Ports;
-use shared::{Command, Event, WorkerShared};
+use shared::{Command, Event, Wanted, WorkerShared};
+use wants::Wants;
 
 /// What the worker knows of one line of the plan.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,8 @@ pub struct LineSlot {
 pub struct WorkerParts {
     /// Its ports, in the order of `WorkerPlan::ports`.
     pub ports: Vec<Port>,
-    /// By index into `Plan::lines`; `None` for lines of other workers.
+    /// By index into `Plan::lines`, then one per channel of the plan for what is recovered (see
+    /// [`Plan::recovery_line`](crate::config::plan::Plan::recovery_line)); `None` for lines of other workers.
     pub lines: Vec<Option<LineSlot>>,
     /// The channels, each with its index into `Plan::channels`.
     pub channels: Vec<(usize, Channel)>,
@@ -57,6 +60,8 @@ pub struct WorkerParts {
     pub commands: rtrb::Consumer<Command>,
     /// Events to control.
     pub events: rtrb::Producer<Event>,
+    /// What is missing, to the recovery thread, if any of the channels has one.
+    pub wants: Option<rtrb::Producer<Wanted>>,
     /// Counters for everybody.
     pub shared: Arc<WorkerShared>,
 }
@@ -84,6 +89,7 @@ pub struct Worker {
     commands: rtrb::Consumer<Command>,
     events: rtrb::Producer<Event>,
     events_dropped: u64,
+    wants: Option<Wants>,
     shared: Arc<WorkerShared>,
     latency: Box<StageHistograms>,
     /// Empty histograms to swap in, while the event queue has no room for the full ones.
@@ -100,12 +106,13 @@ impl Worker {
     /// A worker of these parts. Allocates what is left to allocate.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { ports, lines, channels, publisher, idle, commands, events, shared } = parts;
+        let WorkerParts { ports, lines, channels, publisher, idle, commands, events, wants, shared } = parts;
         let line_drops = vec![DropCounts::default(); lines.len() + 1];
-        let channels = channels
+        let channels: Vec<ChannelSlot> = channels
             .into_iter()
             .map(|(plan_index, channel)| ChannelSlot { plan_index, reported: channel.state(), channel, touched: false })
             .collect();
+        let wants = wants.map(|queue| Wants::new(queue, &channels));
         Self {
             ports: Ports::new(ports),
             lines,
@@ -116,6 +123,7 @@ impl Worker {
             commands,
             events,
             events_dropped: 0,
+            wants,
             shared,
             latency: Box::default(),
             next_latency: None,

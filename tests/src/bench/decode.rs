@@ -136,6 +136,7 @@ fn channel(live: usize) -> anyhow::Result<Channel> {
         gap_timeout_ns: 0,
         give_up_ns: 0,
         stale_ns: 0,
+        backfill_ns: 0,
         hold_packets: 64,
         // Nearly full: the store at its worst.
         max_orders: live + live / 100 + 16,

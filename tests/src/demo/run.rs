@@ -11,12 +11,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::receive::Consumer;
 use super::report::{LineSummary, Summary};
 use super::send::{Outcome, Sender};
+use super::serve::{self, Servers};
 use super::toggle::{Toggle, toggle};
 use super::trouble::{Scene, Trouble};
 use super::workload::Workload;
 use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
 use crate::lab;
+use crate::ranges::RangeSet;
+use crate::retransmission::{Manner, ServerSettings};
 use crate::testbed::{Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal};
 
 /// How often the demo looks after its parts.
@@ -76,13 +79,26 @@ pub fn run(options: &Options) -> Result<Summary> {
     let checkers = truths.into_iter().map(|sessions| Checker::new(settings, sessions)).collect();
     let mut stage = Stage::set(options, &mut config, checkers)?;
 
+    if options.late_start {
+        stage.switch_lines(false)?;
+    }
     let sender = Sender::start(workload.clone(), &stage.lines, &stage.network)?;
+    let servers = stage.serve(&workload, &sender, options)?;
     let midway = stage.attend(&workload, &sender, options)?;
     let outcome = sender.finish()?;
     ensure!(outcome.is_complete, "interrupted");
     stage.wait_for_output(outcome.account.is_some())?;
-    if let Some(account) = &outcome.account {
-        accounts = vec![vec![account.clone()]];
+    if let Some(account) = outcome.account.clone() {
+        accounts = vec![vec![account]];
+    }
+    if let Some(servers) = servers {
+        // Who can ask for everything has no excuse for a loss.
+        accounts.iter_mut().flatten().for_each(|account| account.common_losses = RangeSet::default());
+        let counts = servers.finish();
+        ensure!(
+            counts.iter().any(|counts| counts.answers > 0),
+            "the retransmission servers were not asked: {counts:?}"
+        );
     }
     stage.report(&workload, &outcome, midway, &accounts)
 }
@@ -105,9 +121,12 @@ impl Stage {
             config.be_patient()?;
         }
         let path = directory.path().join("demo.toml");
-        config.write(&path)?;
         let (lines, outputs): (Vec<LineAddress>, Vec<OutputAddress>) = (config.lines()?, config.outputs()?);
         let network = Network::new(&lines, &outputs)?;
+        if options.recovery {
+            config.ask_servers(&serve::addresses(&network))?;
+        }
+        config.write(&path)?;
         let start = |(checker, output): (Checker, &OutputAddress)| {
             Consumer::start(checker, output, network.consumer_addresses[&output.interface], &network.consumer)
         };
@@ -116,6 +135,20 @@ impl Stage {
             Handler::start(&handler_binary(options.handler.as_deref())?, &path, &network.handler, directory.path())?;
         let client = Client::connect(&socket, &mut handler)?;
         Ok(Self { consumers, client, handler, network, lines, outputs, _directory: directory })
+    }
+
+    /// Starts the exchange's retransmission servers, if there are to be any.
+    fn serve(&self, workload: &Workload, sender: &Sender, options: &Options) -> Result<Option<Servers>> {
+        let Workload::Day { day, exchange } = workload else { return Ok(None) };
+        if !options.recovery {
+            return Ok(None);
+        }
+        let server = |seed| ServerSettings { seed, session: exchange.session, ..ServerSettings::default() };
+        let mut settings: Vec<ServerSettings> = (1..).map(server).take(self.lines.len()).collect();
+        if options.hostile_server {
+            settings[0].manner = Manner::Flood;
+        }
+        Servers::start(&self.network, &settings, day, &sender.progress).map(Some)
     }
 
     /// Looks after everything while the exchange sends; does midway what is to be done midway.
@@ -140,6 +173,9 @@ impl Stage {
                     let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
                     done.trouble = Some(scene.make(kind)?);
                     bar.set_message("");
+                } else if options.late_start {
+                    ensure!(self.consumers[0].next() <= 1, "something came out before the handler heard anything");
+                    self.switch_lines(true)?;
                 } else if !sender.lossless.is_empty() {
                     bar.set_message("line A is off");
                     let Self { client, lines, network, consumers, .. } = self;
@@ -151,6 +187,10 @@ impl Stage {
         }
         bar.finish_and_clear();
         Ok(done)
+    }
+
+    fn switch_lines(&mut self, on: bool) -> Result<()> {
+        self.lines.iter().try_for_each(|line| self.client.switch(line, on))
     }
 
     fn check(&mut self) -> Result<()> {

@@ -41,6 +41,7 @@ impl Workload {
             seed: options.seed,
             rate: options.rate,
             quiet_every: day.messages / 3,
+            common_loss: options.common_loss,
             lines: [line, LineSettings { skew_ns: 15_000, jitter_ns: 5_000, ..line }],
             ..Default::default()
         };

@@ -93,6 +93,19 @@ impl HandlerConfig {
         Ok(())
     }
 
+    /// Lets the handler ask these servers for what it misses, in every channel.
+    pub(crate) fn ask_servers(&mut self, servers: &[SocketAddrV4]) -> Result<()> {
+        for feed in array_mut(&mut self.table, "feed")? {
+            for channel in array_mut(feed, "channel")? {
+                let mut recovery = Table::new();
+                let servers: Vec<Value> = servers.iter().map(|server| server.to_string().into()).collect();
+                recovery.insert("servers".to_owned(), servers.into());
+                channel.insert("recovery".to_owned(), recovery.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Replaces the channels by copies of the first, one for each of `line_counts`, with so many lines (one or two) on
     /// groups of their own. They start with whatever comes first.
     pub(crate) fn replace_channels(&mut self, line_counts: &[usize]) -> Result<()> {

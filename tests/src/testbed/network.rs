@@ -122,6 +122,11 @@ impl Network {
         })?
     }
 
+    /// A socket of a server on the exchange, by the link to one of the handler's interfaces.
+    pub(crate) fn server_socket(&self, address: SocketAddrV4) -> Result<UdpSocket> {
+        self.exchange.enter(|| UdpSocket::bind(address).with_context(|| format!("bind to {address}")))?
+    }
+
     /// Frames that the links themselves dropped, by the handler's or the sender's interface: a veth's queue was full. Only
     /// those that are not zero.
     pub(crate) fn link_drops(&self) -> Result<BTreeMap<String, u64>> {

@@ -4,8 +4,10 @@
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings, Transmission};
 use feedhandler_testkit::line::LineSettings;
+use feedhandler_testkit::mold;
+use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
-use crate::bench_worker::{BenchWorker, plan};
+use crate::bench_worker::{BenchWorker, plan, plan_with};
 
 #[test]
 fn a_running_worker_allocates_nothing() {
@@ -32,6 +34,46 @@ fn a_running_worker_allocates_nothing() {
     let counts = bench.link.shared.channel(0);
     assert!(sent > 1_000, "the worker was at work: {sent} packets");
     assert!(counts.held_packets > 0 && counts.gaps_lost > 0, "gaps were held and given up: {counts:?}");
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
+}
+
+/// Nor does it when it tells what is missing and is handed what was recovered.
+#[test]
+fn a_worker_that_recovers_allocates_nothing() {
+    let lossy = LineSettings { loss: 0.1, ..LineSettings::default() };
+    let day = DaySettings { seed: 7, messages: 10_000, instruments: 100, live_orders: 5_000, recency: 0.5 };
+    let settings = ExchangeSettings { seed: 7, lines: [lossy, lossy], ..ExchangeSettings::default() };
+    let mut exchange = Exchange::new(settings, Day::new(&day));
+    let transmissions: Vec<Transmission> = exchange.by_ref().collect();
+    let servers = "[feed.channel.recovery]\nservers = [\"10.0.9.1:18000\"]";
+    let plan = plan_with(20, 512, servers);
+    let (mut bench, mut ends) = BenchWorker::recovering(&plan);
+    // The answers exist before: here the worker is measured, and not those who ask for it.
+    let mut server = RetransmissionServer::new(ServerSettings::default(), Day::new(&day));
+    server.advance(exchange.next_sequence());
+    let answers: Vec<Vec<u8>> = (1..exchange.next_sequence())
+        .map(|sequence| {
+            let mut request = mold::heartbeat(b"DEMO000001", sequence);
+            request[19] = 1;
+            server.request(&request, 0).remove(0).1
+        })
+        .collect();
+    let mut handed = 0;
+    let counted = allocation_counter::measure(|| {
+        for transmission in &transmissions {
+            let line = u16::try_from(transmission.line).unwrap_or_default();
+            bench.inject(line, &transmission.payload, transmission.at_ns);
+            bench.cycle(transmission.at_ns, |_| {});
+            while let Ok(wanted) = ends.wanted.pop() {
+                for sequence in wanted.holes.iter().flat_map(|(from, to)| *from..*to) {
+                    let answer = &answers[usize::try_from(sequence - 1).unwrap_or_default()];
+                    handed += u64::from(ends.answers.hand(plan.recovery_line(0), answer, bench.base_ns));
+                }
+            }
+        }
+    });
+    let recovered = bench.link.shared.line(plan.recovery_line(0).into()).first;
+    assert!(handed > 20 && recovered > 20, "{handed} handed, {recovered} of them recovered");
     assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
 }
 

@@ -13,6 +13,7 @@ use feedhandler::net::memory::{MemoryRx, MemoryTx};
 
 use feedhandler::net::{Frames, Port, RxPort, TxPort};
 use feedhandler::publish::{Publisher, Stream, StreamSettings};
+use feedhandler::recovery::Ends;
 use feedhandler::worker::shared::{COMMAND_QUEUE, Command, Event, WorkerLink, WorkerShared};
 use feedhandler::worker::{LineSlot, Worker, WorkerParts};
 
@@ -28,8 +29,13 @@ pub struct BenchWorker {
     pub utc_offset_ns: u64,
 }
 
-/// The plan of `config/demo.toml`, with these channel settings appended.
+/// The plan of `config/demo.toml`, with these channel settings.
 pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
+    plan_with(give_up_ms, hold_packets, "")
+}
+
+/// The same, with more of the channel.
+pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
     let text = format!(
         r#"
         [handler]
@@ -51,6 +57,7 @@ pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
         hold_packets = {hold_packets}
         max_orders = 100_000
         start = "first"
+        {more}
         [[feed.channel.line]]
         name = "A"
         interface = "memory"
@@ -107,10 +114,23 @@ impl BenchWorker {
             idle: Idle::Spin,
             commands: command_queue,
             events: event_queue,
+            wants: None,
             shared: Arc::clone(&shared),
         });
         let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
         Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() }
+    }
+
+    /// The worker as the program builds it, with what connects it with the recovery thread.
+    pub fn recovering(plan: &Plan) -> (Self, Ends) {
+        let built = build::worker(plan, 0, vec![port(plan)], clock::utc_ns()).expect("legal settings");
+        let (mut worker, link, ends) = built;
+        for line in 0..plan.lines.len() {
+            link.send(Command::SetLine { line, enabled: true }).expect("room");
+            worker.cycle(|| 0);
+        }
+        let bench = Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() };
+        (bench, ends.expect("the plan has a server"))
     }
 
     /// Lets a datagram arrive at a simulated time.

@@ -40,6 +40,39 @@ fn socket_mode_delivers_everything_once_in_order_and_right() {
     assert_right(&run(&["--mode", "socket", "--loss", "0.05", "--seed", "13"]));
 }
 
+/// A twentieth of the packets of each line is lost, and more on both: the real handler asks the exchange's retransmission
+/// servers for it over the real network, and nothing is missing in the end.
+#[test]
+fn what_both_lines_lose_is_recovered() {
+    for (mode, seed) in [("native", "41"), ("socket", "42")] {
+        let lossy = ["--loss", "0.05", "--common-loss", "0.002"];
+        let summary = run(&[&["--mode", mode, "--recovery", "--seed", seed], &lossy[..]].concat());
+        assert_right(&summary);
+        let channels = &summary.channels;
+        assert_eq!((channels.messages_lost, channels.gaps_lost), (0, 0), "{summary}");
+        assert!(channels.gaps_opened > 20, "{summary}");
+    }
+}
+
+#[test]
+fn a_server_that_floods_is_left_for_the_other_and_costs_nothing() {
+    let summary = run(&["--recovery", "--hostile-server", "--loss", "0.05", "--common-loss", "0.002", "--seed", "44"]);
+    assert_right(&summary);
+    assert_eq!(summary.channels.messages_lost, 0, "{summary}");
+}
+
+/// The handler hears nothing of the first part of the day, and has `start = "first"`: it asks for all of it, while the day goes
+/// on, and catches up.
+#[test]
+fn a_late_start_is_recovered_from_the_first_message_on() {
+    let summary = run(&["--recovery", "--late-start", "--loss", "0.02", "--seed", "43"]);
+    assert_right(&summary);
+    assert_eq!(summary.channels.messages_lost, 0, "{summary}");
+    let carried: u64 = summary.lines.iter().map(|line| line.received_packets).min().unwrap_or_default();
+    let sent: u64 = summary.lines.iter().map(|line| line.sent.packets).max().unwrap_or_default();
+    assert!(carried < sent * 3 / 4, "{carried} packets heard of {sent}: it was no late start\n{summary}");
+}
+
 #[test]
 fn without_its_rules_in_the_filter_the_check_fails() {
     let summary = run(&["--fault", "remove-rule"]);

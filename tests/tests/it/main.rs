@@ -20,6 +20,7 @@ mod nic;
 mod privileges;
 mod process;
 mod queues;
+mod recovery;
 mod restart;
 mod simulation;
 mod site;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use crate::config::plan::Plan;
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
-use crate::net::Port;
+use crate::net::handoff::{Handoff, handoff};
+use crate::net::{Frames, Port, RxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
-use crate::worker::shared::{COMMAND_QUEUE, WorkerLink, WorkerShared};
+use crate::recovery::{self, Ends};
+use crate::worker::shared::{COMMAND_QUEUE, Wanted, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
 /// Events that wait for control at most; more are counted as dropped.
@@ -44,6 +46,7 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
         gap_timeout_ns: channel.gap_timeout_us * 1_000,
         give_up_ns: channel.give_up_ms * 1_000_000,
         stale_ns: channel.stale_ms * 1_000_000,
+        backfill_ns: channel.recovery.as_ref().map_or(0, |recovery| recovery.backfill_ms * 1_000_000),
         hold_packets: channel.hold_packets,
         max_orders: channel.max_orders,
         start: channel.start,
@@ -61,15 +64,23 @@ pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
     plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
 }
 
-/// Builds one worker of its opened ports: channels, streams, and the control side's link to it.
+/// Builds one worker of its opened ports: channels, streams, the control side's link to it, and the ends of its recovery if
+/// any of its channels has servers.
 ///
 /// # Errors
 /// The first part that could not be had, with its name.
-pub fn worker(plan: &Plan, index: usize, ports: Vec<Port>, utc_ns: u64) -> Result<(Worker, WorkerLink), BuildError> {
+pub fn worker(
+    plan: &Plan,
+    index: usize,
+    mut ports: Vec<Port>,
+    utc_ns: u64,
+) -> Result<(Worker, WorkerLink, Option<Ends>), BuildError> {
     let (channels, lines) = channels(plan, index, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let shared = WorkerShared::new(plan.lines.len(), plan.channels.len(), plan.destinations.len(), ports.len());
+    let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
+    let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
+    let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
         lines,
@@ -78,9 +89,20 @@ pub fn worker(plan: &Plan, index: usize, ports: Vec<Port>, utc_ns: u64) -> Resul
         idle: plan.workers[index].idle,
         commands: command_queue,
         events: event_queue,
+        wants,
         shared: Arc::clone(&shared),
     });
-    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }))
+    let ends = ends.map(|(wanted, answers)| Ends { worker: index, wanted, answers, shared: Arc::clone(&shared) });
+    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }, ends))
+}
+
+/// Adds the port for answers, behind those of the plan; returns the queue of what is missing, and the thread's ends.
+fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consumer<Wanted>, Handoff)) {
+    let (answers, rx) = handoff(recovery::ANSWERS);
+    let frames = Frames::heap(recovery::FRAMES, 2048);
+    ports.push(Port { frames, rx: Some(RxPort::Handoff(rx)), tx: None });
+    let (wants, wanted) = rtrb::RingBuffer::new(recovery::WANTED_QUEUE);
+    (wants, (wanted, answers))
 }
 
 fn publisher(plan: &Plan, index: usize) -> Publisher {
@@ -117,5 +139,8 @@ fn channels(plan: &Plan, worker: usize, utc_ns: u64) -> Result<Channels, BuildEr
     // Lines start disabled: control enables each once it is joined and has its rule.
     let line =
         |(channel, role): (usize, LineRole)| slots[channel].map(|channel| LineSlot { channel, role, enabled: false });
-    Ok((channels, line_roles(plan).into_iter().map(line).collect()))
+    let lines = line_roles(plan).into_iter().map(line);
+    // Nobody switches these: without servers nothing comes.
+    let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
+    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(recovered))).collect()))
 }

@@ -9,6 +9,7 @@ mod feeds;
 mod nic;
 mod outputs;
 mod queues;
+mod recovery;
 mod sockets;
 mod values;
 

@@ -117,8 +117,22 @@ pub struct Channel {
     pub max_orders: Option<i64>,
     pub start: Option<String>,
     pub on_gap: Option<String>,
+    pub recovery: Option<Recovery>,
     #[serde(default)]
     pub line: Vec<Line>,
+}
+
+/// `[feed.channel.recovery]`: who is asked for what all lines have lost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Recovery {
+    pub servers: Vec<String>,
+    pub source: Option<String>,
+    pub request_timeout_ms: Option<i64>,
+    pub requests_per_second: Option<i64>,
+    pub outstanding_requests: Option<i64>,
+    pub backfill_ms: Option<i64>,
 }
 
 /// `[[feed.channel.line]]`: the A or B copy of a channel.

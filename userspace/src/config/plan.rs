@@ -3,6 +3,7 @@
 //! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
 #![forbid(unsafe_code)]
 
+mod gaps;
 mod interface;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,6 +14,7 @@ use xdp_ebpf::{GroupKey, GroupRule};
 pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsubscribed};
 
 use crate::net::LineIndex;
+pub use gaps::{OnGap, RecoveryPlan, StartAt};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,22 +150,6 @@ pub enum DecoderKind {
     Itch50,
 }
 
-/// Where a channel begins when the handler starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// With the first packet that arrives, whatever its sequence.
-    Now,
-    /// With sequence 1: anything missing before the first packet is a gap.
-    First,
-}
-
-/// What leaves while a gap is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnGap {
-    /// Nothing: packets ahead of the gap wait until it closes or is given up.
-    Hold,
-}
-
 /// One channel: one sequenced stream, arbitrated over its lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChannelPlan {
@@ -181,7 +167,7 @@ pub struct ChannelPlan {
     pub publisher_id: u16,
     /// Exchange's IANA time zone: ITCH times count from its local midnight.
     pub time_zone: String,
-    /// How long a gap waits for the other line before it wants recovery, microseconds; nobody is asked yet.
+    /// How long a gap waits for the other line before retransmission servers are asked, microseconds.
     pub gap_timeout_us: u64,
     /// After this long a gap is declared lost, milliseconds.
     pub give_up_ms: u64,
@@ -195,6 +181,8 @@ pub struct ChannelPlan {
     pub start: StartAt,
     /// What leaves while a gap is open.
     pub on_gap: OnGap,
+    /// Who is asked for what all lines have lost; `None` = nobody.
+    pub recovery: Option<RecoveryPlan>,
     /// Indices into [`Plan::lines`]; 1 or 2.
     pub lines: Vec<usize>,
 }

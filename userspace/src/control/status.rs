@@ -12,7 +12,9 @@ use crate::clock::monotonic_ns;
 use crate::config::plan::{Format, QueuePlan};
 use crate::edge::Fault;
 use crate::latency::Stage;
-use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, SharedCounts};
+use crate::metrics::{
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, RecoveryCounts, SharedCounts,
+};
 
 /// The state by `ChannelCounts::state`.
 pub(crate) fn channel_state(state: u64) -> v1::ChannelState {
@@ -48,10 +50,9 @@ impl Desk {
     pub fn status(&self) -> v1::GetStatusResponse {
         let not_ready_reasons = self.not_ready_reasons();
         let states = self.line_states();
-        let unmatched = self.plan.lines.len();
         let mut drops = [0; DropReason::COUNT];
         for link in &self.links {
-            for (sum, value) in drops.iter_mut().zip(link.shared.drops(unmatched).values()) {
+            for (sum, value) in drops.iter_mut().zip(link.shared.unknown_drops().values()) {
                 *sum += value;
             }
         }
@@ -169,6 +170,7 @@ impl Desk {
         let plan = &self.plan.channels[channel];
         let shared = &self.link_of_channel(channel).shared;
         let counts = shared.channel(channel);
+        let recovery = plan.recovery.as_ref().map(|_| shared.recovery(channel).values());
         v1::ChannelStatus {
             name: plan.name.clone(),
             worker: self.plan.workers[plan.worker].name.clone(),
@@ -184,6 +186,7 @@ impl Desk {
             max_orders: plan.max_orders as u64,
             counters: counters(ChannelCounts::FIELDS, &counts.values()),
             lines: plan.lines.iter().map(|line| self.line_status(*line, &states[*line])).collect(),
+            recovery: recovery.map_or_else(Vec::new, |values| counters(RecoveryCounts::FIELDS, &values)),
         }
     }
 

@@ -96,6 +96,7 @@ pub fn status(status: &v1::GetStatusResponse) -> String {
     }
     let sections = [
         ("Channels", channels(status)),
+        ("Recovery", recovery(status)),
         ("Lines", lines(status)),
         ("Destinations", destinations(status)),
         ("Drops", drops(status)),
@@ -143,6 +144,23 @@ fn channels(status: &v1::GetStatusResponse) -> Table {
             channel.orders_live.to_string(),
             channel.max_orders.to_string(),
         ]);
+    }
+    table
+}
+
+fn recovery(status: &v1::GetStatusResponse) -> Table {
+    let columns = ["requests", "retries", "timeouts", "failovers", "answers", "superfluous", "recovered_messages"];
+    let mut header = vec!["channel"];
+    header.extend(columns);
+    header.push("rejected");
+    let mut table = table(&header);
+    numbers(&mut table, 1..header.len());
+    for channel in status.channels.iter().filter(|channel| !channel.recovery.is_empty()) {
+        let mut row = vec![channel.name.clone()];
+        row.extend(columns.map(|name| counter(&channel.recovery, name)));
+        let rejected = channel.recovery.iter().filter(|counter| counter.name.starts_with("rejected_"));
+        row.push(rejected.map(|counter| counter.value).sum::<u64>().to_string());
+        table.add_row(row);
     }
     table
 }

@@ -91,6 +91,8 @@ impl Bench {
             time_zone = "America/New_York"
             [[feed.channel]]
             name = "equities"
+            [feed.channel.recovery]
+            servers = ["127.0.0.1:18000"]
             [[feed.channel.line]]
             name = "A"
             interface = "lo"
@@ -112,7 +114,7 @@ impl Bench {
         let plan = Arc::new(Config::parse(&text, "bench.toml", &Host { cores: vec![] }).unwrap());
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
-        let shared = WorkerShared::new(2, 1, 1, 1);
+        let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
         let link =
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
         let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None, refused: vec![] };

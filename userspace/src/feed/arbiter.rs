@@ -9,6 +9,7 @@
 //! first one's deadline matters.
 #![forbid(unsafe_code)]
 
+mod backfill;
 mod claim;
 mod types;
 
@@ -17,6 +18,7 @@ use std::collections::VecDeque;
 use super::transport::PacketHeader;
 use super::{LineRole, Session};
 use crate::config::plan::StartAt;
+use backfill::Backfill;
 pub use claim::{Claim, UNPROVEN_JUMP, Witness};
 pub use types::{ArbiterCounts, ChannelState, Deadlines, Gap, Verdict};
 
@@ -50,6 +52,8 @@ pub struct Arbiter {
     first_drop_ns: Option<u64>,
     /// What one packet said that waits for a second one.
     claim: Option<Claim>,
+    /// The session was joined late, and what came before is being recovered.
+    backfill: Option<Backfill>,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -73,6 +77,7 @@ impl Arbiter {
             gap_capacity,
             first_drop_ns: None,
             claim: None,
+            backfill: None,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -134,6 +139,8 @@ impl Arbiter {
             self.old_sessions.push_back(left);
         }
         (self.expected, self.known, self.first) = (first, first, first);
+        let is_late = header.sequence > first && self.deadlines.backfill_ns > 0;
+        self.backfill = is_late.then(Backfill::default);
         self.end = None;
         self.first_drop_ns = None;
         self.counts.sessions += 1;
@@ -241,8 +248,15 @@ impl Arbiter {
         if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
             self.stale = true;
         }
+        let progress_ns = self.poll_backfill(now_ns);
         let gap = self.gaps.front()?;
-        (now_ns.saturating_sub(gap.opened_ns) >= self.deadlines.give_up_ns).then_some(gap.to)
+        let waiting_ns = now_ns.saturating_sub(gap.opened_ns.max(progress_ns));
+        if waiting_ns < self.deadlines.give_up_ns {
+            return None;
+        }
+        // Nobody answers: what else is missing is not waited for anew.
+        self.backfill = None;
+        Some(gap.to)
     }
 
     /// The first hole; `nearest` is the first held sequence.
@@ -254,8 +268,26 @@ impl Arbiter {
             from: self.expected,
             to: nearest.unwrap_or(u64::MAX).min(gap.to),
             opened_ns: gap.opened_ns,
-            wants_recovery: self.polled_ns.saturating_sub(gap.opened_ns) >= self.deadlines.gap_timeout_ns,
+            wants_recovery: self.wants_recovery(gap),
         })
+    }
+
+    /// Whether the other line had its time to fill the gap.
+    fn wants_recovery(&self, gap: &OpenGap) -> bool {
+        self.polled_ns.saturating_sub(gap.opened_ns) >= self.deadlines.gap_timeout_ns
+    }
+
+    /// What is missing and to be asked for, as ranges (from, to), ascending. Held packets may lie in them.
+    pub fn wanted(&self) -> impl Iterator<Item = (u64, u64)> {
+        let wanted = self.gaps.iter().filter(|gap| self.wants_recovery(gap));
+        wanted.map(|gap| (gap.from.max(self.expected), gap.to))
+    }
+
+    /// Whether a retransmission says more than that messages which are known to exist are these. What nobody else has
+    /// announced, or that a session ends, is not for a retransmission server to say.
+    #[must_use]
+    pub fn exceeds(&self, header: &PacketHeader) -> bool {
+        header.count == 0 || header.end() > self.known
     }
 
     /// State of the channel.
@@ -269,7 +301,7 @@ impl Arbiter {
             ChannelState::Stale
         } else if self.gaps.is_empty() {
             ChannelState::Live
-        } else if self.expected == self.first {
+        } else if self.expected == self.first || self.backfill.is_some() {
             ChannelState::Backfill
         } else {
             ChannelState::Gap

@@ -7,6 +7,7 @@
 mod admit;
 mod claims;
 mod deliver;
+mod holes;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use super::{ChannelIndex, LineRole, Session};
 use crate::config::plan::TransportKind;
 use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
 use deliver::Delivery;
+pub use holes::{HOLES, Holes};
 pub use settings::{ChannelError, ChannelSettings, MAX_HOLD_PACKETS, MAX_ORDERS};
 
 /// Most datagrams that may be admitted between two calls of [`Channel::deliver`].
@@ -77,6 +79,7 @@ impl Channel {
             gap_timeout_ns: settings.gap_timeout_ns,
             give_up_ns: settings.give_up_ns,
             stale_ns: settings.stale_ns,
+            backfill_ns: settings.backfill_ns,
         };
         // Those of a batch, and one from before that waited for a second witness.
         let admitted = ADMIT_LIMIT + 1;

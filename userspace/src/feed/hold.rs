@@ -126,6 +126,11 @@ impl Hold {
         self.packets.front().map(|held| held.sequence)
     }
 
+    /// The held messages, as ranges (from, to) ascending in both; they may overlap.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.packets.iter().map(|held| (held.sequence, held.end))
+    }
+
     /// Takes the nearest packet out, if it starts at or before `expected`. Its payload stays until [`Self::release`].
     #[inline]
     pub fn take(&mut self, expected: u64) -> Option<Held> {

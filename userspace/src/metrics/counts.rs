@@ -82,6 +82,27 @@ counter_set! {
 }
 
 counter_set! {
+    /// The recovery of one channel.
+    RecoveryCounts {
+        requests: "Requests sent to retransmission servers",
+        retries: "Requests among them for messages that had been asked for without an answer",
+        timeouts: "Requests that were not answered in time",
+        failovers: "Changes to another retransmission server",
+        cancelled: "Requests whose messages came otherwise before the answer did",
+        send_errors: "Requests that the kernel did not send, or whose server's host refused them (ICMP)",
+        answers: "Answers that belong to a request",
+        cut_answers: "Answers among them with fewer messages than asked for (the rest is asked for again)",
+        superfluous: "Answers among them whose messages had all come otherwise",
+        recovered_messages: "Messages that answers brought first",
+        not_handed: "Answers that found no room on their way to the worker (asked for again)",
+        rejected_malformed: "Datagrams from a server that are no whole MoldUDP64 packet, or too long",
+        rejected_session: "Answers of another session",
+        rejected_empty: "Answers without messages",
+        rejected_unasked: "Answers that no request asked for: other sequences, more messages, from the wrong server",
+    }
+}
+
+counter_set! {
     /// One output stream.
     DestinationCounts {
         packets: "Packets handed to the transmit port",

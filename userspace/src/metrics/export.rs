@@ -11,6 +11,7 @@
 
 mod groups;
 mod interfaces;
+mod recovery;
 mod workers;
 
 use std::fmt;
@@ -67,6 +68,7 @@ impl Collector for DeskCollector {
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
         channels(desk, &mut out)?;
+        recovery::recovery(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
@@ -145,14 +147,17 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let in_force = all().map(|i| (line_labels(desk, i), states[i].in_force.into()));
     out.gauge("line_in_force", "1 when the line is joined, in the filter's map and enabled", in_force)?;
 
+    // What is recovered is a line like the others, but for that nobody subscribes to it.
+    let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
+    counts.extend(recovery::lines(desk));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
-            let samples = all().map(|i| (line_labels(desk, i), since_1970(counts[i].last_seen_ns)));
+            let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
             let help = "When the newest packet of the line came, since 1970 UTC; 0 = never";
             out.seconds("line_last_seen_timestamp", help, samples)?;
             continue;
         }
-        let samples = all().map(|i| (line_labels(desk, i), counts[i].values()[field]));
+        let samples = counts.iter().map(|(labels, counts)| (labels.clone(), counts.values()[field]));
         out.counter(&format!("line_{name}"), help, samples)?;
     }
     xdp_lines(desk, out)
@@ -235,8 +240,12 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
         let name = format!("{}/{}", plan.channels[line.channel].name, line.name);
         add("line", &name, desk.link_of_channel(line.channel).shared.drops(i));
     }
+    for (i, channel) in recovery::channels(plan) {
+        let line = plan.recovery_line(i).into();
+        add("line", &format!("{}/recovery", channel.name), desk.link_of_channel(i).shared.drops(line));
+    }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
-        add("worker", &worker.name, link.shared.drops(plan.lines.len()));
+        add("worker", &worker.name, link.shared.unknown_drops());
         for queue in &worker.tx {
             let drops = &link.shared.tx_drops[worker.port_of(*queue)];
             let name = format!("{}/{}", plan.interfaces[queue.interface].name, queue.queue);

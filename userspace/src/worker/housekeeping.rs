@@ -50,6 +50,9 @@ impl Worker {
         }
         self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
         self.run_deadlines(now_ns, clock);
+        if let Some(wants) = &mut self.wants {
+            wants.tell(&self.channels);
+        }
         self.report_channels();
         let mut out = Outlets::new(&self.ports.frames, &mut self.ports.tx);
         self.publisher.tick(now_ns, &mut out);

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::feed::Session;
+use crate::feed::{ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
-use crate::metrics::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, SharedCounts};
+use crate::metrics::{
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+};
 use crate::net::Port;
 
 /// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
@@ -69,6 +71,18 @@ pub enum Event {
     },
 }
 
+/// What a channel wants to be asked for now: all of it, not what changed. Sent when it changes; empty when nothing is missing
+/// any more. So a full queue costs time and nothing else, and what was filled meanwhile is cancelled by not being named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Index into `Plan::channels`.
+    pub channel: ChannelIndex,
+    /// Session of the missing messages.
+    pub session: Session,
+    /// The nearest holes.
+    pub holes: Holes,
+}
+
 /// Counters of one worker as everybody else sees them. What the worker writes lies in cache lines of its own: no other worker
 /// writes there, nor does control, and nobody reads there but for these very counters. Vectors are indexed like the plan; entries of lines, channels
 /// and destinations that belong to another worker stay zero.
@@ -80,6 +94,8 @@ pub struct WorkerShared {
     pub line_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// By channel index.
     pub channels: Vec<SharedCounts<{ ChannelCounts::COUNT }>>,
+    /// By channel index. Stored by the recovery thread, not by the worker.
+    pub recovery: Vec<SharedCounts<{ RecoveryCounts::COUNT }>>,
     /// The session in force, by channel index.
     pub sessions: Vec<SharedSession>,
     /// By destination index.
@@ -126,6 +142,7 @@ impl WorkerShared {
             lines: many(lines),
             line_drops: many(lines + 1),
             channels: many(channels),
+            recovery: many(channels),
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
@@ -152,6 +169,18 @@ impl WorkerShared {
     #[must_use]
     pub fn drops(&self, index: usize) -> DropCounts {
         DropCounts::from_values(self.line_drops[index].load())
+    }
+
+    /// Drops of datagrams of no known line.
+    #[must_use]
+    pub fn unknown_drops(&self) -> DropCounts {
+        self.drops(self.line_drops.len() - 1)
+    }
+
+    /// Counters of a channel's recovery.
+    #[must_use]
+    pub fn recovery(&self, channel: usize) -> RecoveryCounts {
+        RecoveryCounts::from_values(self.recovery[channel].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.

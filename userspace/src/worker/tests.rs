@@ -17,6 +17,7 @@ fn worker(event_count: usize) -> (Worker, WorkerLink) {
         idle: Idle::Spin,
         commands: command_queue,
         events: event_queue,
+        wants: None,
         shared: Arc::clone(&shared),
     });
     (worker, WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared })

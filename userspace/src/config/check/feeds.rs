@@ -6,8 +6,8 @@ use std::net::SocketAddrV4;
 
 use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
 
-use super::NAME_BYTES;
 use super::values::{Checker, quoted};
+use super::{NAME_BYTES, recovery};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
 use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
@@ -119,6 +119,13 @@ fn channel_of(
         hold_packets: usize::try_from(hold_packets).unwrap_or_default(),
         max_orders: usize::try_from(max_orders).unwrap_or_default(),
         start: check.choice(format!("{at}.start"), channel.start.as_deref(), &STARTS, StartAt::Now),
+        recovery: recovery::check(
+            check,
+            &format!("{at}.recovery"),
+            channel.recovery.as_ref(),
+            give_up_ms,
+            gap_timeout_us,
+        ),
         on_gap: check.choice(format!("{at}.on_gap"), channel.on_gap.as_deref(), &ON_GAPS, OnGap::Hold),
         lines,
         name,

@@ -29,6 +29,57 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["handler.privileges = \"drop\": must be one of `keeper`, `none`, `keep`"],
     ),
     (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nsource = \"10.0.0.1\"",
+        &["missing field `servers`"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = []",
+        &["feed[0].channel[0].recovery.servers = 0 of them: must name 1 to 8 servers"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9\"]",
+        &[
+            "test.toml:23: feed[0].channel[0].recovery.servers[0] = \"10.0.0.9\": must be a server's IPv4 address and UDP port",
+        ],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"239.0.0.9:1\"]",
+        &["recovery.servers[0] = \"239.0.0.9:1\": must be a server"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9:1\", \"10.0.0.9:1\"]",
+        &["recovery.servers[1] = \"10.0.0.9:1\": is named already"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9:1\"]\nrequest_timeout_ms = 50",
+        &[
+            "recovery.request_timeout_ms = 50: the first request would still be waited for",
+            "gap_timeout_us = 500",
+            "give_up_ms = 50",
+        ],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9:1\"]\nrequests_per_second = 0",
+        &["recovery.requests_per_second = 0: must be 1 to 1000000 requests"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9:1\"]\noutstanding_requests = 257",
+        &["recovery.outstanding_requests = 257: must be 1 to 256 requests"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.recovery]\nservers = [\"10.0.0.9:1\"]\nsource = \"239.1.1.1\"",
+        &["recovery.source = \"239.1.1.1\": must be a unicast IPv4 address"],
+    ),
+    (
         "mode = \"socket\"",
         "mode = \"copy\"",
         &["interface[1].mode = \"copy\": must be one of `auto`, `zero-copy`, `native`, `skb`, `socket`"],

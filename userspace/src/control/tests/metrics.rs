@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::latency::Stage;
-use crate::metrics::{ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts};
+use crate::metrics::{ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts, RecoveryCounts};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -53,6 +53,9 @@ async fn every_counter_is_exported_with_its_value() {
     });
     bench.shared.lines[1].store(&values);
     bench.shared.channels[0].store(&ChannelCounts { state: 3, orders_live: 5, ..Default::default() }.values());
+    let recovery = RecoveryCounts { requests: 77, recovered_messages: 78, rejected_session: 79, ..Default::default() };
+    bench.shared.recovery[0].store(&recovery.values());
+    bench.shared.lines[2].store(&LineCounts { first: 81, ..Default::default() }.values());
     let mut latency = Box::<StageHistograms>::default();
     latency.record_n(Stage::EntryToSent, 400, 3);
     latency.record_n(Stage::EntryToSent, 15_000, 2);
@@ -77,6 +80,11 @@ async fn every_counter_is_exported_with_its_value() {
     families("channel", ChannelCounts::FIELDS);
     families("destination", DestinationCounts::FIELDS);
     families("port", PortCounts::FIELDS);
+    let recovered = |name: &str| series[&format!("feedhandler_{name}{{channel=\"itch/equities\"}}")];
+    assert_eq!(["recovery_requests_total", "recovery_recovered_messages_total"].map(recovered), [77.0, 78.0]);
+    let rejected = "feedhandler_recovery_rejected_total{channel=\"itch/equities\",reason=\"session\"}";
+    assert_eq!(series[rejected], 79.0);
+    assert_eq!(series["feedhandler_line_first_total{channel=\"itch/equities\",line=\"recovery\"}"], 81.0);
     assert_eq!(types["feedhandler_channel_orders_live"], "gauge");
     assert_eq!(types["feedhandler_channel_messages"], "counter");
     assert_eq!(series["feedhandler_channel_state{channel=\"itch/equities\",state=\"gap\"}"], 1.0);

@@ -4,7 +4,7 @@ use super::*;
 use crate::feed::transport::PacketKind;
 
 const SESSION: Session = *b"SESSION001";
-const DEADLINES: Deadlines = Deadlines { gap_timeout_ns: 100, give_up_ns: 1000, stale_ns: 5000 };
+const DEADLINES: Deadlines = Deadlines { gap_timeout_ns: 100, give_up_ns: 1000, stale_ns: 5000, backfill_ns: 0 };
 
 fn header(sequence: u64, count: u16) -> PacketHeader {
     let kind = if count == 0 { PacketKind::Heartbeat } else { PacketKind::Data };

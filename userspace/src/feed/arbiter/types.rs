@@ -67,6 +67,8 @@ pub struct Deadlines {
     pub give_up_ns: u64,
     /// Silence of all lines that makes the channel stale; 0 = never.
     pub stale_ns: u64,
+    /// How long the beginning of a session, missed by a late start, may take to be recovered; 0 = as any other gap.
+    pub backfill_ns: u64,
 }
 
 /// Gaps counted. Opened = closed + lost + open now.

@@ -49,6 +49,7 @@ impl Channel {
                 self.note_seen(role, received_ns);
                 return self.drop_duplicate(role, &header);
             }
+            _ if role == LineRole::Recovery && self.arbiter.exceeds(&header) => return Err(DropReason::Unconfirmed),
             _ => {}
         }
         // The whole packet is checked before anything of it has an effect.

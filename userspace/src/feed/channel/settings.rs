@@ -21,6 +21,8 @@ pub struct ChannelSettings {
     pub give_up_ns: u64,
     /// Silence of both lines that makes the channel stale, nanoseconds; 0 = never.
     pub stale_ns: u64,
+    /// How long a late start may take to be recovered, nanoseconds; 0 = what is missing is given up as any other gap.
+    pub backfill_ns: u64,
     /// Packets that the hold buffer has room for (4 KiB each).
     pub hold_packets: usize,
     /// Orders that the store has room for (48 bytes each).

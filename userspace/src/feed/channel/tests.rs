@@ -4,6 +4,7 @@
 mod claims;
 mod edge_cases;
 mod oracle;
+mod recovery;
 
 use super::*;
 use crate::config::plan::{DecoderKind, StartAt};
@@ -48,6 +49,7 @@ fn settings() -> ChannelSettings {
         gap_timeout_ns: 100,
         give_up_ns: 1000,
         stale_ns: 5000,
+        backfill_ns: 0,
         hold_packets: 8,
         max_orders: 16,
         start: StartAt::Now,

@@ -159,6 +159,7 @@ fn channel() -> Channel {
         gap_timeout_ns: 0,
         give_up_ns: 0,
         stale_ns: 0,
+        backfill_ns: 0,
         hold_packets: 8,
         max_orders: 1000,
         start: StartAt::Now,

@@ -1,0 +1,37 @@
+//! A late start: what came before the first packet is recovered, and takes its time.
+//!
+//! Its gap is not given up by age, for as long as retransmissions close it from the front, and what is dropped meanwhile for
+//! want of room in the hold buffer is recovered in the same way, until nothing is missing once.
+#![forbid(unsafe_code)]
+
+use super::Arbiter;
+
+/// How a backfill goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Backfill {
+    /// The time of the first poll, nanoseconds.
+    began_ns: Option<u64>,
+    /// The message that was expected next when it was last polled.
+    expected: u64,
+    /// When that last moved, nanoseconds.
+    progress_ns: u64,
+}
+
+impl Arbiter {
+    /// The time of the newest progress of a backfill, nanoseconds; 0 if there is none. Ends it when nothing is missing, or
+    /// when it has taken too long: what is still missing then is as old as it is.
+    pub(super) fn poll_backfill(&mut self, now_ns: u64) -> u64 {
+        let is_missing = self.is_missing();
+        let Some(backfill) = &mut self.backfill else { return 0 };
+        let began_ns = *backfill.began_ns.get_or_insert(now_ns);
+        if !is_missing || now_ns.saturating_sub(began_ns) >= self.deadlines.backfill_ns {
+            self.backfill = None;
+            return 0;
+        }
+        if backfill.expected != self.expected {
+            backfill.expected = self.expected;
+            backfill.progress_ns = now_ns;
+        }
+        backfill.progress_ns
+    }
+}
