@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod steering;
 
 pub mod doctor;
+pub mod limits;
 pub mod privilege;
 
 pub mod clock;
