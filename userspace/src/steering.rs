@@ -10,7 +10,7 @@ mod error;
 mod filter;
 mod membership;
 pub mod nic;
-mod probe;
+pub(crate) mod probe;
 mod rules;
 mod trial;
 

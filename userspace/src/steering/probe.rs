@@ -28,6 +28,18 @@ const NETDEV_XDP_ACT_BASIC: u64 = 1;
 const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
 const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
 
+impl DriverFeatures {
+    /// Of the kernel's flags, `enum netdev_xdp_act`.
+    #[must_use]
+    pub const fn from_flags(flags: u64) -> Self {
+        Self {
+            native: flags & NETDEV_XDP_ACT_BASIC != 0,
+            redirect: flags & NETDEV_XDP_ACT_REDIRECT != 0,
+            zero_copy: flags & NETDEV_XDP_ACT_XSK_ZEROCOPY != 0,
+        }
+    }
+}
+
 /// What the interface's driver can do; `None` if the kernel is too old to say.
 ///
 /// # Errors
@@ -39,12 +51,7 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
     let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE) else {
         return Ok(None);
     };
-    let has = |flag| answer.feature_flags & flag != 0;
-    Ok(Some(DriverFeatures {
-        native: has(NETDEV_XDP_ACT_BASIC),
-        redirect: has(NETDEV_XDP_ACT_REDIRECT),
-        zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
-    }))
+    Ok(Some(DriverFeatures::from_flags(answer.feature_flags)))
 }
 
 /// Kernel index of an interface in the caller's network namespace.
@@ -81,15 +88,17 @@ pub(super) fn check_nothing_attached(interface: &str, index: u32) -> Result<(), 
 }
 
 fn already_attached(interface: &str, program_id: u32) -> SteeringError {
-    let program = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == program_id)
-        .and_then(|program| program.name_as_str().map(str::to_owned));
     SteeringError::AlreadyAttached {
         interface: interface.to_owned(),
         program_id,
-        program: program.unwrap_or_else(|| "?".to_owned()),
+        program: program_name(program_id).unwrap_or_else(|| "?".to_owned()),
     }
+}
+
+/// Name of a loaded program; the kernel tells it to root only.
+pub(crate) fn program_name(id: u32) -> Option<String> {
+    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
 }
 
 /// Turns the kernel's refusal to attach into what the operator can act on.
@@ -115,8 +124,9 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     }
 }
 
-/// Ids of the programs attached to an interface, in any mode; 0 = none, or the kernel does not say.
-pub(super) fn attached_ids(index: u32) -> [u32; 4] {
+/// Ids of the programs attached to an interface: the only one, whatever its mode, or none if there are several; native,
+/// skb, offloaded. 0 = none, or the kernel does not say.
+pub(crate) fn attached_ids(index: u32) -> [u32; 4] {
     let Ok(null) = fs::File::open("/dev/null") else { return [0; 4] };
     // The query does not look at the program; the type wants one.
     let query = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE);
