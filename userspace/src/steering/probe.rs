@@ -124,8 +124,7 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
     }
 }
 
-/// Ids of the programs attached to an interface: the only one, whatever its mode, or none if there are several; native,
-/// skb, offloaded. 0 = none, or the kernel does not say.
+/// Ids of the programs attached to an interface, in any mode; 0 = none, or the kernel does not say.
 pub(crate) fn attached_ids(index: u32) -> [u32; 4] {
     let Ok(null) = fs::File::open("/dev/null") else { return [0; 4] };
     // The query does not look at the program; the type wants one.
