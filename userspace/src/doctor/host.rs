@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_l
 use super::files::{self, Files, Silence, Told};
 use crate::limits::OpenFiles;
 use crate::privilege;
+use crate::steering::probe;
 
 /// The host as it was found.
 #[derive(Clone, Debug)]
@@ -115,8 +116,7 @@ impl Host {
 
     /// Major and minor number of the kernel's version; `None` if it has none.
     pub(super) fn version(&self) -> Option<(u32, u32)> {
-        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        probe::kernel_version(&self.release)
     }
 
     /// Whether the kernel is this new; true if it does not say.

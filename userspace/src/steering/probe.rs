@@ -51,7 +51,19 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
     let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE) else {
         return Ok(None);
     };
-    Ok(Some(DriverFeatures::from_flags(answer.feature_flags)))
+    Ok(told(answer.feature_flags, &rustix::system::uname().release().to_string_lossy()))
+}
+
+/// libbpf makes 0 of it, too, that a kernel has no such family: then nothing is known, and it must be tried.
+fn told(flags: u64, release: &str) -> Option<DriverFeatures> {
+    let is_told = flags != 0 || kernel_version(release).is_none_or(|version| version >= (6, 3));
+    is_told.then(|| DriverFeatures::from_flags(flags))
+}
+
+/// Major and minor number of a kernel's release, such as `6.1.0-18-amd64`; `None` if it has none.
+pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Kernel index of an interface in the caller's network namespace.
@@ -146,4 +158,21 @@ pub(super) fn check_capabilities() -> Result<(), SteeringError> {
         missing.extend((!has(CapabilitySet::PERFMON)).then_some("CAP_PERFMON"));
     }
     if missing.is_empty() { Ok(()) } else { Err(SteeringError::NotPermitted { missing: missing.join(", ") }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernels_silence_is_not_a_driver_without_features() {
+        let nothing = DriverFeatures { native: false, redirect: false, zero_copy: false };
+        assert_eq!(told(0, "6.1.0-18-amd64"), None);
+        assert_eq!(told(0, "5.15.0-101-generic"), None);
+        assert_eq!(told(0, "6.3.0"), Some(nothing), "the driver has none");
+        assert_eq!(told(0, "7.0"), Some(nothing));
+        // A distribution's kernel may have it from a later one.
+        assert_eq!(told(1, "5.14.0-503.el9"), Some(DriverFeatures { native: true, ..nothing }));
+        assert_eq!(kernel_version("unheard-of"), None);
+    }
 }
