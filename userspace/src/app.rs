@@ -15,6 +15,7 @@ use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper;
+use crate::limits;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
 use crate::steering::nic;
@@ -37,6 +38,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let plan = Arc::new(plan);
     // First of all: without privileges the control socket's directory would be refused, too, and hide the cause.
     privilege::check(&plan)?;
+    limits::raise_open_files(&plan);
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.

@@ -169,6 +169,7 @@ pub fn examine(plan: Option<Result<&Plan, &ConfigError>>, files: &Files) -> Repo
 fn judge(plan: Option<&Plan>, facts: &Facts, files: &Files) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(plan.into_iter().flat_map(|plan| checks::endpoints(plan, files)));
+    findings.extend(plan.into_iter().flat_map(|plan| checks::state(plan, files)));
     findings.extend(checks::host(&facts.host, plan));
     if facts.links.is_empty() {
         findings.extend(checks::no_interface());

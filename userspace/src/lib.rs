@@ -21,6 +21,7 @@ pub mod recovery;
 pub mod steering;
 
 pub mod doctor;
+pub mod limits;
 pub mod privilege;
 
 pub mod clock;

@@ -10,7 +10,7 @@ mod error;
 mod filter;
 mod membership;
 pub mod nic;
-mod probe;
+pub(crate) mod probe;
 mod rules;
 mod trial;
 
@@ -139,14 +139,6 @@ impl Steering {
     /// [`SteeringError::QueueOutOfRange`], or the kernel's refusal of the socket.
     pub fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), SteeringError> {
         self.filter.set_socket(queue, socket)
-    }
-
-    /// Lets matching frames of a receive queue pass to the kernel's stack again. Clearing an empty slot is fine.
-    ///
-    /// # Errors
-    /// [`SteeringError::QueueOutOfRange`], or the kernel's.
-    pub fn clear_socket(&mut self, queue: u32) -> Result<(), SteeringError> {
-        self.filter.clear_socket(queue)
     }
 
     /// Adds the rule of a group and source ([`GroupRule::source_ip`]), or replaces it; takes effect with the next frame. A

@@ -178,7 +178,8 @@ fn a_bridge_that_would_cut_a_group_off_is_named() {
 #[test]
 fn without_privileges_it_works_and_says_what_it_cannot_tell() {
     let site = Site::new();
-    let config = site.config("nobody", |text| text);
+    let nic = "mode = \"native\"\nnic.napi_threaded = true\nnic.gro = true";
+    let config = site.config("nobody", |text| text.replacen("mode = \"native\"", nic, 1));
     let _foreign = foreign::attach(&site.namespace, "fh-out");
     let copy = site.files.path().join("feedhandler");
     fs::copy(program("feedhandler"), &copy).expect("a copy that anybody may run");
@@ -199,5 +200,7 @@ fn without_privileges_it_works_and_says_what_it_cannot_tell() {
     };
     said("host/capabilities", "problem", "CAP_NET_ADMIN (attaches the XDP program)");
     said("configuration/control", "problem", "may not write");
+    said("configuration/state_dir", "problem", "may not write");
+    said("interface fh-in/NIC settings", "problem", "the files of napi_threaded 1, and this is uid 61010");
     said("interface fh-out/XDP program", "problem", "only root is told its name");
 }

@@ -91,6 +91,17 @@ fn the_documented_file_loads_and_has_every_key() {
 }
 
 #[test]
+fn the_documented_file_reads_in_paragraphs() {
+    let mut last = "";
+    for (number, line) in (1..).zip(DOCUMENTED.lines()) {
+        // A comment stands below an empty line, or right below the head of its table.
+        let is_apart = last.is_empty() || last.starts_with('#') || last.starts_with('[');
+        assert!(!line.starts_with('#') || is_apart, "line {number}: no empty line before a comment");
+        last = line;
+    }
+}
+
+#[test]
 fn every_bad_file_is_refused_with_what_is_legal() {
     parse(GOOD).expect("the base must be good, or the table shows nothing");
     for (from, to, parts) in BAD {

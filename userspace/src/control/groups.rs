@@ -11,12 +11,16 @@ use super::{ControlError, Desk, locked};
 use crate::clock::monotonic_ns;
 use crate::config::plan::Mode;
 use crate::steering::{
-    Canary, IgmpVersion, Lease, MembershipEvent, Memberships, SteeringError, forced_igmp_version, igmp_version,
-    interface_index,
+    Canary, IgmpVersion, Lease, MembershipEvent, Memberships, forced_igmp_version, igmp_version, interface_index,
 };
 
 /// Silence that ends a burst of packets at a canary, nanoseconds.
 const QUIET_NS: u64 = 1_000_000_000;
+
+/// Time between two tries to open a canary, nanoseconds.
+const RETRY_NS: u64 = 1_000_000_000;
+/// Time between two log lines that say that it cannot be opened, nanoseconds.
+const REMIND_NS: u64 = 300_000_000_000;
 
 /// Memberships, and by line of the plan a canary.
 #[derive(Debug)]
@@ -33,12 +37,23 @@ struct Watch {
     packets: AtomicU64,
     /// Whether it hears some now.
     is_singing: AtomicBool,
+    /// Whether it could not be opened when it was last tried: then the packets that nobody counts are not none.
+    is_deaf: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     canary: Option<Canary>,
     burst: Burst,
+    /// Set while there should be a canary and none could be opened.
+    refused: Option<Refused>,
+}
+
+/// When to try again, and when to say again that it fails. CLOCK_MONOTONIC, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    retry_ns: u64,
+    remind_ns: u64,
 }
 
 impl Groups {
@@ -56,10 +71,11 @@ impl Desk {
     }
 
     /// Packets of a line that the kernel's stack got instead of the worker; `None` where nothing listens for them: in mode
-    /// `socket`, where the stack is the way, and on a tagged line.
+    /// `socket`, where the stack is the way, on a tagged line, and while no canary can be opened.
     #[must_use]
     pub fn canary_packets(&self, line: usize) -> Option<u64> {
-        self.is_watched(line).then(|| self.groups.watches[line].packets.load(Relaxed))
+        let watch = &self.groups.watches[line];
+        (self.is_watched(line) && !watch.is_deaf.load(Relaxed)).then(|| watch.packets.load(Relaxed))
     }
 
     /// The IGMP version in force on an interface of the plan; `None` if it is not known.
@@ -115,17 +131,11 @@ impl Desk {
     }
 
     /// Listens for what the filter lets pass of a line whose rule is in force. That it cannot is no reason to do without
-    /// the line.
+    /// the line: [`Desk::check_groups`] tries again.
     pub(super) fn arm_canary(&self, line: usize) {
         let mut slot = locked(&self.groups.watches[line].canary);
         if slot.canary.is_none() && self.is_watched(line) {
-            match self.open_canary(line) {
-                Ok(canary) => slot.canary = Some(canary),
-                Err(error) => {
-                    let (channel, line) = self.names(line);
-                    tracing::warn!(channel, line, %error, "no canary: steering is not watched");
-                }
-            }
+            self.open_canary(line, &mut slot, monotonic_ns());
         }
     }
 
@@ -142,24 +152,52 @@ impl Desk {
         self.mode_in_force(plan.interface) != Mode::Socket && plan.vlan == 0
     }
 
-    fn open_canary(&self, line: usize) -> Result<Canary, SteeringError> {
+    /// Opens a canary in an empty slot; a refusal is logged when it begins, and now and then while it lasts.
+    fn open_canary(&self, line: usize, slot: &mut Slot, now_ns: u64) {
         let plan = &self.plan.lines[line];
-        Canary::open(&self.plan.interfaces[plan.interface].name, plan.group, plan.source, monotonic_ns())
+        let interface = &self.plan.interfaces[plan.interface].name;
+        let opened = Canary::open(interface, plan.group, plan.source, now_ns);
+        let watch = &self.groups.watches[line];
+        watch.is_deaf.store(opened.is_err(), Relaxed);
+        let (channel, name) = self.names(line);
+        match opened {
+            Ok(canary) => {
+                slot.canary = Some(canary);
+                if slot.refused.take().is_some() {
+                    tracing::info!(channel, line = name, "canary opened: steering is watched");
+                }
+            }
+            Err(error) => {
+                slot.burst = Burst::default();
+                watch.is_singing.store(false, Relaxed);
+                let remind_ns = match slot.refused {
+                    Some(refused) if now_ns < refused.remind_ns => refused.remind_ns,
+                    _ => {
+                        tracing::warn!(channel, line = name, %error, "no canary: steering is not watched; tried again");
+                        now_ns + REMIND_NS
+                    }
+                };
+                slot.refused = Some(Refused { retry_ns: now_ns + RETRY_NS, remind_ns });
+            }
+        }
     }
 
-    fn poll_canary(&self, line: usize, index: Option<u32>, now_ns: u64) {
+    /// `index` is that of the interface now; without it nothing is opened.
+    pub(super) fn poll_canary(&self, line: usize, index: Option<u32>, now_ns: u64) {
         let watch = &self.groups.watches[line];
         let mut slot = locked(&watch.canary);
+        if index.is_some() && slot.refused.is_some_and(|refused| now_ns >= refused.retry_ns) {
+            self.open_canary(line, &mut slot, now_ns);
+        }
         let Some(canary) = &mut slot.canary else { return };
         let packets = canary.poll(now_ns);
-        if index.is_some_and(|index| index != canary.interface_index())
-            && let Ok(followed) = self.open_canary(line)
-        {
-            *canary = followed;
-        }
         watch.packets.fetch_add(packets, Relaxed);
         let change = slot.burst.add(packets, now_ns);
         watch.is_singing.store(slot.burst.is_on(), Relaxed);
+        if index.is_some_and(|index| slot.canary.as_ref().is_some_and(|canary| canary.interface_index() != index)) {
+            slot.canary = None;
+            self.open_canary(line, &mut slot, now_ns);
+        }
         drop(slot);
         if let Some(change) = change {
             self.log_burst(line, &change);

@@ -4,6 +4,7 @@
 //! thread takes the commands, notes them and confirms them.
 #![forbid(unsafe_code)]
 
+mod canary;
 mod metrics;
 mod service;
 mod sockets;
@@ -70,6 +71,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_mode(Mode::Socket)
+    }
+
+    /// With this mode in force, though there is no filter in any.
+    fn with_mode(mode_in_force: Mode) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let groups = unused_groups();
         let text = format!(
@@ -117,7 +123,7 @@ impl Bench {
         let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
         let link =
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
-        let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None, refused: vec![] };
+        let interface = InterfaceLink { mode_in_force, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link]);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }

@@ -5,11 +5,13 @@ mod endpoints;
 mod host;
 mod link;
 mod multicast;
+mod nic;
 mod worker;
 
 pub(super) use endpoints::endpoints;
 pub(super) use host::host;
 pub(super) use link::link;
+pub(super) use nic::state;
 pub(super) use worker::worker;
 
 use super::files::Silence;

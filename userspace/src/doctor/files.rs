@@ -116,21 +116,6 @@ pub fn parse_cpus(text: &str) -> Option<Vec<usize>> {
     Some(cpus)
 }
 
-/// Numbers as the kernel writes a list of CPUs.
-#[must_use]
-pub fn show_cpus(cpus: &[usize]) -> String {
-    let mut parts: Vec<(usize, usize)> = Vec::new();
-    for &cpu in cpus {
-        match parts.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => parts.push((cpu, cpu)),
-        }
-    }
-    let part =
-        |(first, last): &(usize, usize)| if first == last { first.to_string() } else { format!("{first}-{last}") };
-    parts.iter().map(part).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,8 +128,6 @@ mod tests {
         for odd in ["x", "3-1", "1-", "-", "0-99999999999", "0-9000", ","] {
             assert_eq!(parse_cpus(odd), None, "{odd}");
         }
-        assert_eq!(show_cpus(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
-        assert_eq!(show_cpus(&[]), "");
     }
 
     #[test]

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space};
 
 use super::files::{self, Files, Silence, Told};
+use crate::limits::OpenFiles;
 use crate::privilege;
+use crate::steering::probe;
 
 /// The host as it was found.
 #[derive(Clone, Debug)]
@@ -29,6 +32,12 @@ pub(super) struct Host {
     pub capabilities: CapabilitySet,
     /// Bytes that this process may lock; `None` = unlimited.
     pub memlock: Option<u64>,
+    /// Files that this process may have open.
+    pub open_files: OpenFiles,
+    /// User of this process.
+    pub uid: u32,
+    /// Whether the program `ethtool` is in the PATH.
+    pub has_ethtool: bool,
     /// Reserved huge pages: bytes of one, all, and free ones.
     pub huge_pages: Told<HugePages>,
     /// Transparent huge pages: `always`, `madvise` or `never`.
@@ -88,6 +97,9 @@ impl Host {
             unprivileged_bpf_disabled: files.sysctl("kernel.unprivileged_bpf_disabled"),
             capabilities: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
             memlock: privilege::limit(),
+            open_files: OpenFiles::now(),
+            uid: rustix::process::geteuid().as_raw(),
+            has_ethtool: has_program("ethtool"),
             huge_pages: huge_pages(files),
             transparent: files::text(&files.sys.join("kernel/mm/transparent_hugepage/enabled"))
                 .and_then(|text| chosen(&text).ok_or(Silence::Odd)),
@@ -104,8 +116,7 @@ impl Host {
 
     /// Major and minor number of the kernel's version; `None` if it has none.
     pub(super) fn version(&self) -> Option<(u32, u32)> {
-        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit());
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        probe::kernel_version(&self.release)
     }
 
     /// Whether the kernel is this new; true if it does not say.
@@ -180,6 +191,12 @@ fn huge_pages(files: &Files) -> Told<HugePages> {
 /// The word in brackets of a choice such as `always [madvise] never`.
 fn chosen(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
+}
+
+/// Whether a program is where this process would look for it.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| access(folder.join(name), Access::EXEC_OK).is_ok())
 }
 
 /// Whether a process of this name runs.

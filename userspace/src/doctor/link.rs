@@ -3,13 +3,12 @@
 
 use std::path::Path;
 
-use aya::programs::loaded_programs;
-use libbpf_rs::{Xdp as XdpQuery, XdpFlags};
 use nix::ifaddrs::getifaddrs;
 
 use super::files::{self, Files, Told};
 use super::netlink;
 use crate::net::interface::{Interface, InterfaceError};
+use crate::steering::{IgmpVersion, nic, probe};
 
 /// One interface as it was found.
 #[derive(Clone, Debug)]
@@ -30,17 +29,19 @@ pub(super) struct Link {
     pub node: Option<usize>,
     /// Interrupts of the device, and the CPUs that each goes to.
     pub interrupts: Vec<(u32, Vec<usize>)>,
+    /// Queues that the driver can have at most; `None` if it does not tell.
+    pub most_queues: Option<u32>,
     /// What the driver can do for XDP; `None` if the kernel does not tell.
     pub abilities: Option<XdpAbilities>,
-    /// Offloads that are on; `None` if the kernel does not tell.
-    pub offloads: Option<Vec<String>>,
+    /// Offloads; `None` if the kernel does not tell.
+    pub offloads: Option<Offloads>,
     /// The XDP program that is attached.
     pub attached: Option<Attached>,
-    /// IGMP version that is spoken, such as `V3`.
-    pub igmp: Option<String>,
-    /// `force_igmp_version`, the stronger of the interface's and all interfaces'.
-    pub forced_igmp: u64,
-    /// `rp_filter`, likewise.
+    /// IGMP version that is spoken.
+    pub igmp: Option<IgmpVersion>,
+    /// `force_igmp_version`, of the interface or of all.
+    pub forced_igmp: Option<IgmpVersion>,
+    /// `rp_filter`, the stronger of the interface's and all interfaces'.
     pub rp_filter: u64,
     /// The bridge that the interface is a port of, or is.
     pub bridge: Option<Bridge>,
@@ -67,6 +68,27 @@ pub(super) struct XdpAbilities {
     pub multi_buffer: bool,
     /// A receive timestamp of the NIC, or of the driver, that the program can ask for.
     pub receive_time: bool,
+}
+
+/// Offloads, by the kernel's names (those of `ethtool -k` differ for some).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offloads {
+    /// Those that are on.
+    pub on: Vec<String>,
+    /// Those that can be switched.
+    pub changeable: Vec<String>,
+}
+
+impl Offloads {
+    /// Whether one is on.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.on.iter().any(|on| on == name)
+    }
+
+    /// Whether one is so, or can be made so.
+    pub(super) fn can_be(&self, name: &str, on: bool) -> bool {
+        self.is_on(name) == on || self.changeable.iter().any(|changeable| changeable == name)
+    }
 }
 
 /// An XDP program that is attached.
@@ -98,10 +120,7 @@ impl Link {
         let has_carrier = files::number(&folder.join("carrier")) == Ok(1_u8);
         interface.has_carrier |= is_in_sysfs && interface.is_up && has_carrier && !is_dormant;
         let device = folder.join("device");
-        let of_all = |key: &str| {
-            let value = |name| files.interface_sysctl(name, key).unwrap_or_default();
-            value("all").max(value(name))
-        };
+        let rp_filter = |name| files.interface_sysctl(name, "rp_filter").unwrap_or_default();
         let (index, addresses) = (interface.index, address_count(name));
         Ok(Self {
             interface,
@@ -113,12 +132,13 @@ impl Link {
             driver: driver(files, &device),
             node: files::number::<i64>(&device.join("numa_node")).ok().and_then(|node| usize::try_from(node).ok()),
             interrupts: interrupts(files, &device),
+            most_queues: netlink::most_queues(index),
             abilities: netlink::xdp_abilities(index),
-            offloads: netlink::active_offloads(index),
+            offloads: netlink::offloads(index),
             attached: attached(index),
-            igmp: igmp_version(&files::text(&files.proc.join("net/igmp")).unwrap_or_default(), index),
-            forced_igmp: of_all("force_igmp_version"),
-            rp_filter: of_all("rp_filter"),
+            igmp: IgmpVersion::listed(&files::text(&files.proc.join("net/igmp")).unwrap_or_default(), index),
+            forced_igmp: IgmpVersion::forced(&files.proc, name),
+            rp_filter: rp_filter("all").max(rp_filter(name)),
             bridge: bridge(files, name),
         })
     }
@@ -144,38 +164,22 @@ fn driver(files: &Files, device: &Path) -> Option<Driver> {
     Some(Driver { name, version, bus: files::link_name(&device.join("subsystem")) })
 }
 
-/// Those of the device; a virtio device has those of the PCI function above it.
+/// Those that the driver has taken, and where they go.
 fn interrupts(files: &Files, device: &Path) -> Vec<(u32, Vec<usize>)> {
-    let Ok(device) = device.canonicalize() else { return Vec::new() };
-    let folders = [Some(device.as_path()), device.parent()];
-    let mut numbers = folders.into_iter().flatten().map(|folder| files::names(&folder.join("msi_irqs")));
-    let numbers = numbers.find(|numbers| !numbers.is_empty()).unwrap_or_default();
     let affinity = |number: u32| {
         let folder = files.proc.join("irq").join(number.to_string());
         let list = |name| files::cpu_list(&folder.join(name)).ok().filter(|cpus| !cpus.is_empty());
         list("effective_affinity_list").or_else(|| list("smp_affinity_list"))
     };
-    numbers.iter().filter_map(|number| number.parse().ok()).filter_map(|n| Some((n, affinity(n)?))).collect()
+    let irqs = nic::irqs(device, &files.proc).unwrap_or_default();
+    irqs.into_iter().filter_map(|(number, _)| Some((number, affinity(number)?))).collect()
 }
 
 fn attached(index: u32) -> Option<Attached> {
-    let null = std::fs::File::open("/dev/null").ok()?;
-    // The query does not look at the program; the type wants one.
-    let query = XdpQuery::new(std::os::fd::AsFd::as_fd(&null));
-    let answer = query.query(index.cast_signed(), XdpFlags::NONE).ok()?;
-    let by_mode = [(answer.drv_prog_id, "native"), (answer.skb_prog_id, "skb"), (answer.hw_prog_id, "offloaded")];
+    let [_, native, skb, offloaded] = probe::attached_ids(index).ok()?;
+    let by_mode = [(native, "native"), (skb, "skb"), (offloaded, "offloaded")];
     let (id, mode) = by_mode.into_iter().find(|(id, _)| *id != 0)?;
-    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
-    Some(Attached { id, mode, name: program.and_then(|program| program.name_as_str().map(str::to_owned)) })
-}
-
-/// The version in the interface's line of /proc/net/igmp: index, name, number of groups, version.
-fn igmp_version(table: &str, index: u32) -> Option<String> {
-    let own = table
-        .lines()
-        .filter(|line| !line.starts_with('\t'))
-        .find(|line| line.split_whitespace().next().and_then(|number| number.parse().ok()) == Some(index))?;
-    Some(own.split_whitespace().next_back()?.to_owned())
+    Some(Attached { id, mode, name: probe::program_name(id) })
 }
 
 fn bridge(files: &Files, name: &str) -> Option<Bridge> {
@@ -187,19 +191,4 @@ fn bridge(files: &Files, name: &str) -> Option<Bridge> {
         Some(Bridge { name: name.to_owned(), snoops: snoops != 0, is_querier: querier != 0 })
     };
     of(name).or_else(|| of(&files::link_name(&class.join(name).join("master"))?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_igmp_version_is_the_interfaces_own() {
-        let table = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
-                     1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
-                     4\tens1f0    :     1      V2\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
-        assert_eq!(igmp_version(table, 4).as_deref(), Some("V2"));
-        assert_eq!(igmp_version(table, 5), None);
-        assert_eq!(igmp_version("", 1), None);
-    }
 }

@@ -4,7 +4,8 @@
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-use super::link::XdpAbilities;
+use super::link::{Offloads, XdpAbilities};
+use crate::steering::DriverFeatures;
 
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
@@ -26,48 +27,70 @@ const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 const NETDEV_A_DEV_XDP_RX_METADATA_FEATURES: u16 = 5;
-const NETDEV_XDP_ACT_BASIC: u64 = 1;
-const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
-const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
 const NETDEV_XDP_ACT_RX_SG: u64 = 32;
 const NETDEV_XDP_RX_METADATA_TIMESTAMP: u64 = 1;
 
 // linux/ethtool_netlink.h
 const ETHTOOL_MSG_FEATURES_GET: u8 = 11;
+const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
+const ETHTOOL_A_CHANNELS_HEADER: u16 = 1;
+const ETHTOOL_A_CHANNELS_RX_MAX: u16 = 2;
+const ETHTOOL_A_CHANNELS_TX_MAX: u16 = 3;
+const ETHTOOL_A_CHANNELS_COMBINED_MAX: u16 = 5;
 const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
 const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
+const ETHTOOL_A_FEATURES_HW: u16 = 2;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
+const ETHTOOL_A_BITSET_NOMASK: u16 = 1;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
+const ETHTOOL_A_BITSET_BIT_VALUE: u16 = 3;
 
 /// XDP abilities of an interface's driver; `None` if the kernel does not tell.
 pub(super) fn xdp_abilities(index: u32) -> Option<XdpAbilities> {
     let answer = ask("netdev", NETDEV_CMD_DEV_GET, &attribute(NETDEV_A_DEV_IFINDEX, &index.to_ne_bytes()))?;
     let bits = |kind| find(&answer, kind).and_then(number);
     let features = bits(NETDEV_A_DEV_XDP_FEATURES)?;
-    let has = |flag| features & flag != 0;
+    let DriverFeatures { native, redirect, zero_copy } = DriverFeatures::from_flags(features);
     Some(XdpAbilities {
-        native: has(NETDEV_XDP_ACT_BASIC),
-        redirect: has(NETDEV_XDP_ACT_REDIRECT),
-        zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
-        multi_buffer: has(NETDEV_XDP_ACT_RX_SG),
+        native,
+        redirect,
+        zero_copy,
+        multi_buffer: features & NETDEV_XDP_ACT_RX_SG != 0,
         receive_time: bits(NETDEV_A_DEV_XDP_RX_METADATA_FEATURES)
             .is_some_and(|bits| bits & NETDEV_XDP_RX_METADATA_TIMESTAMP != 0),
     })
 }
 
-/// Offloads of an interface that are on, by the kernel's names (those of `ethtool -k` differ for some); `None` if the
-/// kernel does not tell.
-pub(super) fn active_offloads(index: u32) -> Option<Vec<String>> {
+/// Offloads of an interface; `None` if the kernel does not tell.
+pub(super) fn offloads(index: u32) -> Option<Offloads> {
     let header = attribute(ETHTOOL_A_HEADER_DEV_INDEX, &index.to_ne_bytes());
     let request = attribute(ETHTOOL_A_FEATURES_HEADER | NLA_F_NESTED, &header);
     let answer = ask("ethtool", ETHTOOL_MSG_FEATURES_GET, &request)?;
-    let bits = find(find(&answer, ETHTOOL_A_FEATURES_ACTIVE)?, ETHTOOL_A_BITSET_BITS)?;
     let name = |bit| {
         let name = find(bit, ETHTOOL_A_BITSET_BIT_NAME)?;
         Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
     };
-    Some(attributes(bits).filter_map(|(_, bit)| name(bit)).collect())
+    let set = |kind| {
+        let bitset = find(&answer, kind)?;
+        // A list is of what is set; a bitset with a mask says of each bit whether it is.
+        let is_list = find(bitset, ETHTOOL_A_BITSET_NOMASK).is_some();
+        let is_set = |bit: &[u8]| is_list || find(bit, ETHTOOL_A_BITSET_BIT_VALUE).is_some();
+        let bits = attributes(find(bitset, ETHTOOL_A_BITSET_BITS)?).filter(|(_, bit)| is_set(bit));
+        Some(bits.filter_map(|(_, bit)| name(bit)).collect())
+    };
+    let changeable = set(ETHTOOL_A_FEATURES_HW).unwrap_or_default();
+    Some(Offloads { on: set(ETHTOOL_A_FEATURES_ACTIVE)?, changeable })
+}
+
+/// Receive and transmit queues that an interface can have of each at most; `None` if the driver does not tell.
+pub(super) fn most_queues(index: u32) -> Option<u32> {
+    let header = attribute(ETHTOOL_A_HEADER_DEV_INDEX, &index.to_ne_bytes());
+    let answer =
+        ask("ethtool", ETHTOOL_MSG_CHANNELS_GET, &attribute(ETHTOOL_A_CHANNELS_HEADER | NLA_F_NESTED, &header))?;
+    let most = |kind| find(&answer, kind).and_then(number).and_then(|most| u32::try_from(most).ok()).filter(|n| *n > 0);
+    most(ETHTOOL_A_CHANNELS_COMBINED_MAX)
+        .or_else(|| Some(most(ETHTOOL_A_CHANNELS_RX_MAX)?.min(most(ETHTOOL_A_CHANNELS_TX_MAX)?)))
 }
 
 /// Sends one request to a family of generic netlink; the attributes of the answer.
@@ -165,8 +188,10 @@ mod tests {
     #[test]
     fn the_loopback_interface_has_offloads_and_no_native_xdp() {
         // Index 1 is the loopback interface in every network namespace.
-        let offloads = active_offloads(1).expect("Linux 5.9");
-        assert!(offloads.iter().any(|name| name == "rx-checksum" || name == "loopback"), "{offloads:?}");
+        let offloads = offloads(1).expect("Linux 5.9");
+        assert!(offloads.is_on("loopback") && !offloads.is_on("rx-lro"), "{offloads:?}");
+        assert!(offloads.can_be("loopback", true) && !offloads.can_be("loopback", false), "fixed: {offloads:?}");
+        assert!(offloads.can_be("rx-gro", false), "{offloads:?}");
         let abilities = xdp_abilities(1).expect("Linux 6.3");
         assert!(!abilities.native && !abilities.zero_copy, "{abilities:?}");
         assert_eq!(xdp_abilities(u32::MAX >> 1), None);

@@ -3,6 +3,7 @@
 
 mod hosts;
 mod links;
+mod nics;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,11 +12,13 @@ use std::path::Path;
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
-use super::link::{Driver, XdpAbilities};
+use super::link::{Driver, Offloads, XdpAbilities};
 use super::*;
 use crate::config::{Config, Host as Cores};
+use crate::limits::OpenFiles;
 use crate::net::interface::Interface;
 use crate::privilege::KEEPER;
+use crate::steering::IgmpVersion;
 
 /// Files of a good host with four CPUs in two cores, of which 2 is a worker's.
 const GOOD_FILES: &[(&str, &str)] = &[
@@ -100,8 +103,17 @@ fn host(files: &Files) -> Host {
         has_af_xdp: true,
         capabilities: KEEPER,
         memlock: Some(8 << 20),
+        open_files: OpenFiles { soft: Some(1024), hard: Some(4096) },
+        uid: 0,
+        has_ethtool: true,
         ..Host::read(files)
     }
+}
+
+/// These are on, and all that anybody asks for can be switched.
+fn offloads(on: &[&str]) -> Offloads {
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Offloads { on: list(on), changeable: list(&["rx-lro", "rx-gro", "rx-vlan-hw-parse", "rx-ntuple-filter"]) }
 }
 
 /// A NIC in good order.
@@ -126,6 +138,7 @@ fn nic(name: &str) -> Link {
         driver: Some(Driver { name: "ice".into(), version: None, bus: Some("pci".into()) }),
         node: Some(1),
         interrupts: vec![(40, vec![0])],
+        most_queues: Some(8),
         abilities: Some(XdpAbilities {
             native: true,
             redirect: true,
@@ -133,10 +146,10 @@ fn nic(name: &str) -> Link {
             multi_buffer: true,
             receive_time: true,
         }),
-        offloads: Some(vec!["rx-checksum".into()]),
+        offloads: Some(offloads(&["rx-checksum"])),
         attached: None,
-        igmp: Some("V3".into()),
-        forced_igmp: 0,
+        igmp: Some(IgmpVersion::V3),
+        forced_igmp: None,
         rp_filter: 0,
         bridge: None,
     }

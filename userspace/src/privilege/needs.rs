@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::PrivilegeError;
-use crate::config::plan::{Mode, Plan, SocketPlan};
+use crate::config::plan::{Mode, NicPlan, Plan, SocketPlan};
 
 /// A capability that a plan needs, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,10 @@ pub fn needs(plan: &Plan) -> Vec<Need> {
             capability: CapabilitySet::NET_ADMIN,
             why: "busy polls kernel sockets: prefer_busy_poll, or busy_poll_us with busy_poll_budget above 8",
         });
+    }
+    let has_admin = needs.iter().any(|need| need.capability == CapabilitySet::NET_ADMIN);
+    if !has_admin && plan.interfaces.iter().any(|interface| interface.nic != NicPlan::default()) {
+        needs.push(Need { capability: CapabilitySet::NET_ADMIN, why: "changes [interface.nic]" });
     }
     needs
 }

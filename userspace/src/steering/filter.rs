@@ -102,7 +102,7 @@ impl Filter {
         self.sockets.set(queue, socket, 0).map_err(map_error("cannot put the AF_XDP socket into the program's map"))
     }
 
-    /// See [`Steering::clear_socket`](super::Steering::clear_socket).
+    /// Lets matching frames of a receive queue pass to the kernel's stack again. Clearing an empty slot is fine.
     ///
     /// # Errors
     /// [`SteeringError::QueueOutOfRange`], or the kernel's.

@@ -87,7 +87,7 @@ pub struct MembershipCounts {
     pub missing: u64,
     /// Memberships that were lost and joined again.
     pub rejoined: u64,
-    /// Memberships that were reported again after the carrier came back, or on demand.
+    /// Memberships that were reported again after the carrier came back.
     pub reported: u64,
 }
 
@@ -186,16 +186,6 @@ impl Memberships {
                 events.extend(self.report(&mut table, interface, index));
             }
         }
-        self.publish(&table);
-        events
-    }
-
-    /// Reports the groups of an interface to the network again: leaves each and joins it. For whoever knows that the
-    /// network may have forgotten them; datagrams may be missing for a moment.
-    pub fn rejoin(&self, interface: &str) -> Vec<MembershipEvent> {
-        let mut table = self.table();
-        let Ok(index) = probe::interface_index(interface) else { return Vec::new() };
-        let events = self.report(&mut table, interface, index);
         self.publish(&table);
         events
     }

@@ -19,6 +19,7 @@ mod ethtool;
 mod flow;
 mod irq;
 mod journal;
+mod left;
 mod restore;
 mod setting;
 #[cfg(test)]
@@ -29,6 +30,8 @@ use std::path::Path;
 use tracing::{info, warn};
 
 pub use error::NicError;
+pub(crate) use irq::{cpu_list, irqs};
+pub(crate) use left::left_behind;
 pub use restore::{Outcome, Report};
 pub use setting::{Direction, Feature, Queues, Setting};
 
@@ -71,6 +74,16 @@ pub fn restore_leftovers(state_dir: &Path) -> Vec<Report> {
     restore::leftovers(&Kernel::this(), state_dir)
 }
 
+/// What a plan changes, as `key value`, and whether that is a file, which root owns, and not a matter of `ethtool`.
+pub(crate) fn asked(nic: &NicPlan) -> Vec<(String, bool)> {
+    let channels = nic.channels.map(|channels| (format!("channels {channels}"), false));
+    let settings = setting::wanted(nic).into_iter();
+    let settings = settings.map(|(setting, value)| (format!("{setting} {value}"), setting.is_file()));
+    let irqs = (!nic.irq_cores.is_empty()).then(|| (format!("irq_cores {}", cpu_list(&nic.irq_cores)), true));
+    let steer = (!nic.flow_rules.is_empty()).then(|| ("steer ntuple".to_owned(), false));
+    channels.into_iter().chain(settings).chain(irqs).chain(steer).collect()
+}
+
 /// Brings the settings of `[interface.nic]` into force and waits for the carrier, if there was one. Nothing is touched,
 /// not even the state file, where the plan has no settings.
 ///
@@ -109,7 +122,7 @@ fn change_all(device: &Device, journal: &mut Journal, nic: &NicPlan) -> Result<(
     }
     if !nic.irq_cores.is_empty() {
         for irq in device.irqs()? {
-            change(device, journal, &irq, &irq::cpu_list(&nic.irq_cores))?;
+            change(device, journal, &irq, &cpu_list(&nic.irq_cores))?;
         }
     }
     if had_carrier {

@@ -28,6 +28,18 @@ const NETDEV_XDP_ACT_BASIC: u64 = 1;
 const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
 const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
 
+impl DriverFeatures {
+    /// Of the kernel's flags, `enum netdev_xdp_act`.
+    #[must_use]
+    pub const fn from_flags(flags: u64) -> Self {
+        Self {
+            native: flags & NETDEV_XDP_ACT_BASIC != 0,
+            redirect: flags & NETDEV_XDP_ACT_REDIRECT != 0,
+            zero_copy: flags & NETDEV_XDP_ACT_XSK_ZEROCOPY != 0,
+        }
+    }
+}
+
 /// What the interface's driver can do; `None` if the kernel is too old to say.
 ///
 /// # Errors
@@ -39,12 +51,19 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
     let Ok(answer) = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE) else {
         return Ok(None);
     };
-    let has = |flag| answer.feature_flags & flag != 0;
-    Ok(Some(DriverFeatures {
-        native: has(NETDEV_XDP_ACT_BASIC),
-        redirect: has(NETDEV_XDP_ACT_REDIRECT),
-        zero_copy: has(NETDEV_XDP_ACT_XSK_ZEROCOPY),
-    }))
+    Ok(told(answer.feature_flags, &rustix::system::uname().release().to_string_lossy()))
+}
+
+/// libbpf makes 0 of it, too, that a kernel has no such family: then nothing is known, and it must be tried.
+fn told(flags: u64, release: &str) -> Option<DriverFeatures> {
+    let is_told = flags != 0 || kernel_version(release).is_none_or(|version| version >= (6, 3));
+    is_told.then(|| DriverFeatures::from_flags(flags))
+}
+
+/// Major and minor number of a kernel's release, such as `6.1.0-18-amd64`; `None` if it has none.
+pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Kernel index of an interface in the caller's network namespace.
@@ -82,15 +101,17 @@ pub(super) fn check_nothing_attached(interface: &str, index: u32) -> Result<(), 
 }
 
 fn already_attached(interface: &str, program_id: u32) -> SteeringError {
-    let program = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|program| program.id() == program_id)
-        .and_then(|program| program.name_as_str().map(str::to_owned));
     SteeringError::AlreadyAttached {
         interface: interface.to_owned(),
         program_id,
-        program: program.unwrap_or_else(|| "?".to_owned()),
+        program: program_name(program_id).unwrap_or_else(|| "?".to_owned()),
     }
+}
+
+/// Name of a loaded program; the kernel tells it to root only.
+pub(crate) fn program_name(id: u32) -> Option<String> {
+    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
 }
 
 /// Turns the kernel's refusal to attach into what the operator can act on.
@@ -120,7 +141,7 @@ pub(super) fn explain_attach(interface: &str, index: u32, mode: XdpMode, error: 
 ///
 /// # Errors
 /// The kernel's: nothing is known then.
-pub(super) fn attached_ids(index: u32) -> io::Result<[u32; 4]> {
+pub(crate) fn attached_ids(index: u32) -> io::Result<[u32; 4]> {
     let null = fs::File::open("/dev/null")?;
     // The query does not look at the program; the type wants one.
     let query = XdpQuery::new(std::os::fd::AsFd::as_fd(&null)).query(index.cast_signed(), XdpFlags::NONE);
@@ -142,4 +163,21 @@ pub(super) fn check_capabilities() -> Result<(), SteeringError> {
         missing.extend((!has(CapabilitySet::PERFMON)).then_some("CAP_PERFMON"));
     }
     if missing.is_empty() { Ok(()) } else { Err(SteeringError::NotPermitted { missing: missing.join(", ") }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kernels_silence_is_not_a_driver_without_features() {
+        let nothing = DriverFeatures { native: false, redirect: false, zero_copy: false };
+        assert_eq!(told(0, "6.1.0-18-amd64"), None);
+        assert_eq!(told(0, "5.15.0-101-generic"), None);
+        assert_eq!(told(0, "6.3.0"), Some(nothing), "the driver has none");
+        assert_eq!(told(0, "7.0"), Some(nothing));
+        // A distribution's kernel may have it from a later one.
+        assert_eq!(told(1, "5.14.0-503.el9"), Some(DriverFeatures { native: true, ..nothing }));
+        assert_eq!(kernel_version("unheard-of"), None);
+    }
 }

@@ -97,6 +97,7 @@ pub(super) fn together(check: &mut Checker, written: &[Interface], plan: &mut Pl
                 check.problem(format!("{at}.irq_cores"), format!("{:?}", plan.interfaces[i].nic.irq_cores), reason);
             }
         }
+        tags(check, i, plan);
         if let Some(channels) = plan.interfaces[i].nic.channels {
             inactive_queues(check, &at, channels, i, plan, line_queues);
         }
@@ -104,6 +105,28 @@ pub(super) fn together(check: &mut Checker, written: &[Interface], plan: &mut Pl
             let rules = flow_rules(check, &at, i, plan, line_queues);
             plan.interfaces[i].nic.flow_rules = rules;
         }
+    }
+}
+
+/// What the filter looks for must be what the NIC leaves in the frame, or tagged lines are silent.
+fn tags(check: &mut Checker, index: usize, plan: &Plan) {
+    let interface = &plan.interfaces[index];
+    match interface.nic.rx_vlan_strip {
+        Some(false) if interface.vlan_stripped => {
+            let reason = "nic.rx_vlan_strip = false leaves the tags in, and the filter would look for frames without: set \
+                          vlan_stripped = false, or nic.rx_vlan_strip = true";
+            check.problem(format!("interface[{index}].vlan_stripped"), true, reason);
+        }
+        Some(true) if !interface.vlan_stripped => {
+            let Some(line) = plan.lines.iter().find(|line| line.interface == index && line.vlan != 0) else { return };
+            let reason = format!(
+                "takes the tags out that the filter looks for, and line {} of `{}` has vlan = {}: set it to false, or \
+                 vlan_stripped = true on the interface",
+                line.name, plan.channels[line.channel].name, line.vlan
+            );
+            check.problem(format!("interface[{index}].nic.rx_vlan_strip"), true, reason);
+        }
+        _ => {}
     }
 }
 
@@ -143,7 +166,10 @@ fn flow_rules(
         "mode `socket` knows no queues to steer to: leave it out, or set another mode"
     } else if rules.is_empty() {
         "no line comes in on this interface: leave it out"
-    } else if rules.iter().any(|tagged| tagged.vlan != 0 && rules.iter().any(|rule| is_also_of(rule, tagged))) {
+    } else if any_two(&rules, |rule, other| rule.vlan == other.vlan) {
+        "two lines take one group, port and VLAN, each from a source of its own, on different queues, and a rule does not \
+         look at the source: give them the same queue"
+    } else if any_two(&rules, |rule, tagged| rule.vlan == 0 && tagged.vlan != 0) {
         "two lines take one group and port, tagged and untagged, on different queues, and a rule without VLAN takes both: \
          give them the same queue"
     } else {
@@ -153,7 +179,8 @@ fn flow_rules(
     Vec::new()
 }
 
-/// Whether an untagged line's rule would take a tagged line's packets to another queue.
-fn is_also_of(rule: &FlowRulePlan, tagged: &FlowRulePlan) -> bool {
-    rule.vlan == 0 && rule.group == tagged.group && rule.queue != tagged.queue
+/// Whether two lines of one group are on different queues, and their rules would take each other's packets.
+fn any_two(rules: &[FlowRulePlan], meet: impl Fn(&FlowRulePlan, &FlowRulePlan) -> bool) -> bool {
+    let clash = |a: &FlowRulePlan, b: &FlowRulePlan| a.group == b.group && a.queue != b.queue && meet(a, b);
+    rules.iter().any(|rule| rules.iter().any(|other| clash(rule, other)))
 }

@@ -97,6 +97,62 @@ fn one_group_tagged_and_untagged_cannot_be_steered_apart() {
 }
 
 #[test]
+fn sources_of_one_group_cannot_be_steered_apart() {
+    let two = |more: &str| {
+        let text = GOOD
+            .replacen("name = \"fh-a\"\n", "name = \"fh-a\"\nnic.steer = \"ntuple\"\n", 1)
+            .replacen("[[interface]]\nname = \"fh-b\"\nmode = \"socket\"\n", "", 1)
+            .replacen("group = \"239.10.0.1:26400\"", "group = \"239.10.0.1:26400\"\nsource = \"10.0.0.1\"", 1)
+            .replacen(
+                "interface = \"fh-b\"\ngroup = \"239.10.0.2:26400\"",
+                &format!("interface = \"fh-a\"\ngroup = \"239.10.0.1:26400\"\nsource = \"10.0.0.2\"\n{more}"),
+                1,
+            );
+        parse(&text)
+    };
+    let error = two("queue = 1").unwrap_err().to_string();
+    assert!(error.contains("interface[0].nic.steer = \"ntuple\": two lines take one group, port and VLAN"), "{error}");
+    assert!(error.contains("does not look at the source: give them the same queue"), "{error}");
+    assert!(two("").is_ok(), "the same queue");
+    assert!(two("queue = 1\nvlan = 7").unwrap_err().to_string().contains("tagged and untagged"));
+}
+
+#[test]
+fn the_filter_and_the_nic_must_agree_about_tags() {
+    let with = |interface: &str, vlan: &str| {
+        let line = "group = \"239.10.0.1:26400\"";
+        parse(&GOOD.replacen("name = \"fh-a\"\n", &format!("name = \"fh-a\"\n{interface}\n"), 1).replacen(
+            line,
+            &format!("{line}\n{vlan}"),
+            1,
+        ))
+    };
+    let error = with("vlan_stripped = true\nnic.rx_vlan_strip = false", "vlan = 7").unwrap_err().to_string();
+    for part in [
+        "test.toml:6: interface[0].vlan_stripped = true: nic.rx_vlan_strip = false leaves the tags in",
+        "set vlan_stripped = false, or",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = with("nic.rx_vlan_strip = true", "vlan = 7").unwrap_err().to_string();
+    for part in [
+        "interface[0].nic.rx_vlan_strip = true: takes the tags out",
+        "line A of `itch/equities` has vlan = 7",
+        "vlan_stripped = true on",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    for (interface, vlan) in [
+        ("vlan_stripped = true\nnic.rx_vlan_strip = true", "vlan = 7"),
+        ("vlan_stripped = false\nnic.rx_vlan_strip = false", "vlan = 7"),
+        ("nic.rx_vlan_strip = true", ""),
+        ("vlan_stripped = true", "vlan = 7"),
+    ] {
+        with(interface, vlan).expect(interface);
+    }
+}
+
+#[test]
 fn the_state_directory_is_absolute() {
     let relative = GOOD.replacen("name = \"test\"", "name = \"test\"\nstate_dir = \"run\"", 1);
     let error = parse(&relative).unwrap_err().to_string();

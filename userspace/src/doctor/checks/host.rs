@@ -3,11 +3,12 @@
 
 use super::silence;
 use crate::config::plan::{Mode, Plan};
-use crate::doctor::files::{Silence, show_cpus};
+use crate::doctor::files::Silence;
 use crate::doctor::host::Host;
 use crate::doctor::{Finding, Findings};
-use crate::net::socket::SocketOptions;
+use crate::limits;
 use crate::privilege::{self, Need};
+use crate::steering::nic::cpu_list;
 use rustix::thread::CapabilitySet;
 
 pub(in crate::doctor) fn host(host: &Host, plan: Option<&Plan>) -> Vec<Finding> {
@@ -22,6 +23,7 @@ pub(in crate::doctor) fn host(host: &Host, plan: Option<&Plan>) -> Vec<Finding> 
     }
     capabilities(&mut findings, host, plan);
     locked_memory(&mut findings, host, plan);
+    open_files(&mut findings, host, plan);
     huge_pages(&mut findings, host, plan);
     clock(&mut findings, host);
     if plan.is_none() {
@@ -37,9 +39,8 @@ pub(in crate::doctor) fn host(host: &Host, plan: Option<&Plan>) -> Vec<Finding> 
     } else {
         findings.ok("irqbalance", "does not run: interrupts stay where they are put");
     }
-    let sockets = plan.is_some_and(|plan| plan.interfaces.iter().any(|interface| interface.mode == Mode::Socket));
-    if sockets {
-        receive_buffer(&mut findings, host);
+    if let Some(bytes) = plan.and_then(receive_buffer_bytes) {
+        receive_buffer(&mut findings, host, bytes);
     }
     findings.list
 }
@@ -157,6 +158,20 @@ fn locked_memory(findings: &mut Findings, host: &Host, plan: Option<&Plan>) {
     }
 }
 
+fn open_files(findings: &mut Findings, host: &Host, plan: Option<&Plan>) {
+    const CHECK: &str = "open files";
+    let Some(limit) = host.open_files.hard else { return findings.ok(CHECK, "no limit") };
+    let Some(needed) = plan.map(limits::needed_files) else {
+        return findings.ok(CHECK, format!("the limit is {limit}"));
+    };
+    if needed > limit {
+        let remedy = format!("LimitNOFILE={needed} in the unit, or `ulimit -Hn {needed}` before the start");
+        findings.problem(CHECK, format!("this plan opens up to {needed}, and the hard limit is {limit}"), remedy);
+    } else {
+        findings.ok(CHECK, format!("this plan opens up to {needed}, of a limit of {limit}"));
+    }
+}
+
 fn mebibytes(bytes: u64) -> String {
     if bytes.is_multiple_of(1 << 20) {
         format!("{} MiB", bytes >> 20)
@@ -236,9 +251,9 @@ fn isolation(findings: &mut Findings, host: &Host) {
     const CHECK: &str = "isolated CPUs";
     match &host.isolated {
         Ok(cpus) if !cpus.is_empty() => {
-            let tickless = host.tickless.as_deref().map_or(String::new(), show_cpus);
+            let tickless = host.tickless.as_deref().map_or(String::new(), cpu_list);
             let tickless = if tickless.is_empty() { "none".to_owned() } else { tickless };
-            findings.ok(CHECK, format!("{} (nohz_full: {tickless})", show_cpus(cpus)));
+            findings.ok(CHECK, format!("{} (nohz_full: {tickless})", cpu_list(cpus)));
         }
         Ok(_) => findings.warning(
             CHECK,
@@ -258,7 +273,7 @@ fn governors(findings: &mut Findings, host: &Host) {
         .map(|(number, _)| *number)
         .collect();
     if !slow.is_empty() {
-        let found = format!("not `performance` on CPUs {}", show_cpus(&slow));
+        let found = format!("not `performance` on CPUs {}", cpu_list(&slow));
         findings.warning(CHECK, found, "`cpupower frequency-set -g performance`");
     } else if host.cpus.values().any(|cpu| cpu.governor.is_some()) {
         findings.ok(CHECK, "performance on all CPUs");
@@ -267,9 +282,15 @@ fn governors(findings: &mut Findings, host: &Host) {
     }
 }
 
-fn receive_buffer(findings: &mut Findings, host: &Host) {
+/// The largest buffer that is asked for where lines come in over kernel sockets, or may.
+fn receive_buffer_bytes(plan: &Plan) -> Option<u64> {
+    let over_sockets = plan.lines.iter().map(|line| &plan.interfaces[line.interface]);
+    let over_sockets = over_sockets.filter(|interface| matches!(interface.mode, Mode::Socket | Mode::Auto));
+    over_sockets.map(|interface| u64::from(interface.sockets.receive_buffer_bytes)).max()
+}
+
+fn receive_buffer(findings: &mut Findings, host: &Host, wanted: u64) {
     const CHECK: &str = "socket buffers";
-    let wanted = u64::from(SocketOptions::default().receive_buffer_bytes);
     match host.rmem_max {
         Ok(most) if most >= wanted => findings.ok(CHECK, format!("net.core.rmem_max is {}", mebibytes(most))),
         Ok(_) if host.capabilities.contains(CapabilitySet::NET_ADMIN) => {

@@ -1,9 +1,10 @@
-//! One interface: link, driver, XDP, sizes, queues, offloads.
+//! One interface: link, driver, XDP, sizes.
 #![forbid(unsafe_code)]
 
 use super::multicast::multicast;
+use super::nic::{offloads, queues, settings};
 use super::silence;
-use crate::config::plan::{DestinationPlan, LinePlan, Mode, Plan};
+use crate::config::plan::{DestinationPlan, InterfacePlan, LinePlan, Mode, Plan};
 use crate::doctor::host::Host;
 use crate::doctor::link::{Link, XdpAbilities};
 use crate::doctor::{Finding, Findings};
@@ -15,7 +16,7 @@ const IP_BYTES: usize = 20 + 8;
 
 /// What a plan wants of an interface.
 pub(super) struct Use<'a> {
-    pub mode: Mode,
+    pub interface: &'a InterfacePlan,
     /// Receive and transmit queues.
     pub rx: Vec<u32>,
     pub tx: Vec<u32>,
@@ -32,7 +33,7 @@ impl<'a> Use<'a> {
         let workers = || plan.workers.iter();
         let receiving = workers().filter(|worker| worker.rx.iter().any(|queue| queue.interface == index));
         Some(Self {
-            mode: plan.interfaces[index].mode,
+            interface: &plan.interfaces[index],
             rx: workers().flat_map(|worker| &worker.rx).filter(on_it).map(|queue| queue.queue).collect(),
             tx: workers().flat_map(|worker| &worker.tx).filter(on_it).map(|queue| queue.queue).collect(),
             frame_bytes: receiving.map(|worker| worker.frame_bytes).min().unwrap_or(2048),
@@ -42,7 +43,7 @@ impl<'a> Use<'a> {
     }
 
     pub(super) fn uses_xdp(&self) -> bool {
-        self.mode != Mode::Socket
+        self.interface.mode != Mode::Socket
     }
 }
 
@@ -81,6 +82,9 @@ pub(in crate::doctor) fn link(
     }
     mtu(&mut findings, name, link, wanted);
     queues(&mut findings, name, link, wanted);
+    if let Some(wanted) = wanted {
+        settings(&mut findings, link, wanted, host);
+    }
     multicast(&mut findings, name, link, wanted);
     findings.list
 }
@@ -123,7 +127,7 @@ fn abilities(findings: &mut Findings, link: &Link, wanted: Option<&Use<'_>>, hos
     };
     let found = describe(can);
     let has_native = can.native && can.redirect;
-    match wanted.map(|wanted| wanted.mode) {
+    match wanted.map(|wanted| wanted.interface.mode) {
         Some(Mode::ZeroCopy) if !can.zero_copy => {
             let remedy = if has_native { "mode = \"native\" or \"auto\"" } else { "mode = \"skb\" or \"socket\"" };
             findings.problem(CHECK, format!("{found}; mode \"zero-copy\" is asked for"), remedy);
@@ -189,33 +193,6 @@ fn attached(findings: &mut Findings, name: &str, link: &Link) {
     }
 }
 
-/// Kernel's name of an offload, that of `ethtool -K`, and what it does to us.
-const MERGING: [(&str, &str); 2] = [("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
-
-fn offloads(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
-    const CHECK: &str = "offloads";
-    let Some(on) = &link.offloads else {
-        return findings.warning(CHECK, "cannot tell: the kernel does not say", "look at `ethtool -k`");
-    };
-    let is_on = |offload: &str| on.iter().any(|name| name == offload);
-    let merging: Vec<&str> = MERGING.iter().filter(|(kernel, _)| is_on(kernel)).map(|(_, tool)| *tool).collect();
-    let tagged = wanted.is_some_and(|wanted| wanted.lines.iter().any(|line| line.vlan != 0));
-    if !merging.is_empty() {
-        let switches = merging.iter().map(|name| format!("{name} off")).collect::<Vec<_>>().join(" ");
-        let found = format!("{} merges packets in the NIC; drivers refuse native XDP with it", merging.join(" and "));
-        findings.warning(CHECK, found, format!("`ethtool -K {name} {switches}`"));
-    }
-    if tagged && is_on("rx-vlan-hw-parse") {
-        findings.warning(
-            CHECK,
-            "the NIC takes VLAN tags off before the XDP program sees them, and lines here have a vlan",
-            format!("`ethtool -K {name} rxvlan off`"),
-        );
-    } else if merging.is_empty() {
-        findings.ok(CHECK, "none that hurts");
-    }
-}
-
 fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
     const CHECK: &str = "MTU";
     let mtu = match link.mtu {
@@ -248,26 +225,4 @@ fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>
         };
     }
     findings.ok(CHECK, mtu.to_string());
-}
-
-fn queues(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
-    const CHECK: &str = "queues";
-    let (Some(rx), Some(tx)) = (link.interface.rx_queues, link.interface.tx_queues) else { return };
-    let found = format!("{rx} receive, {tx} transmit");
-    let Some(wanted) = wanted.filter(|wanted| wanted.uses_xdp()) else { return findings.ok(CHECK, found) };
-    let absent = |queues: &[u32], count| queues.iter().copied().find(|queue| *queue >= count);
-    let polled = rx.min(u32::try_from(wanted.rx.len()).unwrap_or(u32::MAX));
-    if let Some(queue) = absent(&wanted.rx, rx).or_else(|| absent(&wanted.tx, tx)) {
-        let remedy =
-            format!("queue = 0 to {}, or more queues: `ethtool -L {name} combined {}`", rx.min(tx) - 1, queue + 1);
-        findings.problem(CHECK, format!("{found}; this plan uses queue {queue}"), remedy);
-    } else if polled > 0 && polled < rx {
-        let found = format!("{found}; {polled} of the receive queues are polled, groups on others pass to the kernel");
-        let remedy = format!(
-            "one queue (`ethtool -L {name} combined 1`), or steer the groups (`ethtool -N {name} flow-type udp4 …`)"
-        );
-        findings.warning(CHECK, found, remedy);
-    } else {
-        findings.ok(CHECK, found);
-    }
 }

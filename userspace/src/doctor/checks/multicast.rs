@@ -4,6 +4,7 @@
 use super::link::Use;
 use crate::doctor::Findings;
 use crate::doctor::link::Link;
+use crate::steering::IgmpVersion;
 
 pub(super) fn multicast(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
     address(findings, name, link, wanted);
@@ -26,10 +27,8 @@ fn address(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use
         return findings.ok(CHECK, format!("{address}{more}"));
     }
     let Some(wanted) = wanted else { return findings.warning(CHECK, "none: queries are answered from 0.0.0.0", give) };
-    if let Some(line) = wanted.lines.iter().find(|line| line.source.is_some()) {
-        let found = format!("none, and line {} ({}) is source-specific, which needs one", line.name, line.group);
-        findings.problem(CHECK, found, give);
-    } else if let Some(to) = wanted.destinations.iter().find(|to| to.source.is_none()) {
+    // Groups are joined by the interface's index, for one source as well: no line needs an address.
+    if let Some(to) = wanted.destinations.iter().find(|to| to.source.is_none()) {
         let found = format!("none, and destination `{}` has no `source` to send from", to.name);
         findings.problem(CHECK, found, format!("{give}, or set `source`"));
     } else if wanted.lines.is_empty() {
@@ -42,19 +41,20 @@ fn address(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use
 fn igmp(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
     const CHECK: &str = "IGMP";
     let specific = wanted.and_then(|wanted| wanted.lines.iter().find(|line| line.source.is_some()));
-    let version = link.igmp.as_deref().unwrap_or("unknown");
-    let forced = link.forced_igmp;
-    let is_old = forced == 1 || forced == 2 || matches!(version, "V1" | "V2");
-    let found = match forced {
-        0 => format!("version {} in force", version.trim_start_matches('V')),
-        _ => format!("version {forced}, forced"),
+    // Forcing version 3 changes nothing.
+    let forced = link.forced_igmp.filter(|version| *version != IgmpVersion::V3);
+    let in_force = forced.or(link.igmp);
+    let found = match (forced, in_force) {
+        (Some(version), _) => format!("version {}, forced", version.number()),
+        (None, Some(version)) => format!("version {} in force", version.number()),
+        (None, None) => "version unknown".to_owned(),
     };
     let remedy = match forced {
-        0 => format!("an older querier speaks on the network of {name}: set the switch to IGMPv3"),
-        _ => format!("`sysctl -w net.ipv4.conf.{name}.force_igmp_version=0` (and conf.all)"),
+        None => format!("an older querier speaks on the network of {name}: set the switch to IGMPv3"),
+        Some(_) => format!("`sysctl -w net.ipv4.conf.{name}.force_igmp_version=0` (and conf.all)"),
     };
     match specific {
-        Some(line) if is_old => findings.problem(
+        Some(line) if in_force.is_some_and(|version| version < IgmpVersion::V3) => findings.problem(
             CHECK,
             format!(
                 "{found}; line {} ({}) is source-specific, which only version 3 can ask for",
@@ -62,7 +62,7 @@ fn igmp(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_
             ),
             remedy,
         ),
-        _ if forced != 0 => findings.warning(CHECK, found, remedy),
+        _ if forced.is_some() => findings.warning(CHECK, found, remedy),
         _ if link.igmp.is_none() => {
             findings.warning(
                 CHECK,

@@ -1,12 +1,11 @@
 //! One worker: its core, what else runs there, and how far its NICs are.
 #![forbid(unsafe_code)]
 
-use crate::config::plan::{Idle, Plan, WorkerPlan};
-use crate::doctor::files::show_cpus;
+use crate::config::plan::{Idle, Mode, Plan, WorkerPlan};
 use crate::doctor::host::{Cpu, Host};
 use crate::doctor::link::Link;
 use crate::doctor::{Facts, Finding, Findings};
-use crate::privilege;
+use crate::steering::nic::cpu_list;
 
 pub(in crate::doctor) fn worker(index: usize, plan: &Plan, facts: &Facts) -> Vec<Finding> {
     let wanted = &plan.workers[index];
@@ -17,24 +16,33 @@ pub(in crate::doctor) fn worker(index: usize, plan: &Plan, facts: &Facts) -> Vec
             None => findings.problem(
                 "core",
                 format!("{core}: there is no such CPU online"),
-                format!("core = one of {}", show_cpus(&facts.host.cpus.keys().copied().collect::<Vec<_>>())),
+                format!("core = one of {}", cpu_list(&facts.host.cpus.keys().copied().collect::<Vec<_>>())),
             ),
             Some(cpu) => {
                 isolation(&mut findings, core, &facts.host);
                 siblings(&mut findings, core, cpu, plan);
                 governor(&mut findings, core, cpu);
                 distance(&mut findings, cpu, links(wanted, plan, facts));
-                interrupts(&mut findings, core, links(wanted, plan, facts));
+                interrupts(&mut findings, core, links(wanted, plan, facts), plan);
             }
         },
     }
-    let bytes = privilege::umem_bytes(plan, index);
-    let pages = if wanted.huge_pages { "huge pages" } else { "normal pages" };
-    let kind = if bytes > 0 { format!("locked, {pages}") } else { "not locked: kernel sockets".to_owned() };
-    let total = u64::from(wanted.frame_count) * u64::from(wanted.frame_bytes);
-    findings
-        .ok("frames", format!("{} of {} bytes, {} KiB, {kind}", wanted.frame_count, wanted.frame_bytes, total / 1024));
+    frames(&mut findings, wanted, plan);
     findings.list
+}
+
+fn frames(findings: &mut Findings, wanted: &WorkerPlan, plan: &Plan) {
+    let WorkerPlan { frame_count, frame_bytes, ref ports, .. } = *wanted;
+    let locked = ports.iter().filter(|queue| plan.interfaces[queue.interface].mode != Mode::Socket).count();
+    let pages = if wanted.huge_pages { "huge pages" } else { "normal pages" };
+    let kind = match locked {
+        0 => "not locked: kernel sockets".to_owned(),
+        all if all == ports.len() => format!("locked, {pages}"),
+        some => format!("those of {some} locked, {pages}"),
+    };
+    let each = if let [_] = ports[..] { "1 port".to_owned() } else { format!("each of {} ports", ports.len()) };
+    let kib = ports.len() as u64 * u64::from(frame_count) * u64::from(frame_bytes) / 1024;
+    findings.ok("frames", format!("{frame_count} of {frame_bytes} bytes for {each}, {kib} KiB, {kind}"));
 }
 
 /// The interfaces of a worker that are there, each once.
@@ -86,7 +94,7 @@ fn siblings(findings: &mut Findings, core: usize, cpu: &Cpu, plan: &Plan) {
     const CHECK: &str = "hyper-threads";
     let Some(first) = cpu.siblings.first() else { return findings.ok(CHECK, "the core is not shared") };
     let other = plan.workers.iter().find(|worker| worker.core.is_some_and(|core| cpu.siblings.contains(&core)));
-    let list = show_cpus(&cpu.siblings);
+    let list = cpu_list(&cpu.siblings);
     match other {
         Some(worker) => findings.warning(
             CHECK,
@@ -130,10 +138,12 @@ fn distance(findings: &mut Findings, cpu: &Cpu, links: Vec<(&str, &Link)>) {
     }
 }
 
-fn interrupts(findings: &mut Findings, core: usize, links: Vec<(&str, &Link)>) {
+fn interrupts(findings: &mut Findings, core: usize, links: Vec<(&str, &Link)>, plan: &Plan) {
     const CHECK: &str = "interrupts";
     let mut here = Vec::new();
-    for (name, link) in links {
+    // Where irq_cores is set they go there at start, and that is no worker's core.
+    let stays = |name: &str| plan.interfaces.iter().any(|plan| plan.name == name && plan.nic.irq_cores.is_empty());
+    for (name, link) in links.into_iter().filter(|(name, _)| stays(name)) {
         let numbers = link.interrupts.iter().filter(|(_, cpus)| cpus.contains(&core));
         here.extend(numbers.map(|(number, _)| (name, *number)));
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::privilege;
 
 /// A file that is different, the complaint, and its words; without a plan.
 const WITHOUT_PLAN: &[(&str, &str, &str, &[&str])] = &[
@@ -79,9 +80,13 @@ fn the_process_is_judged_by_what_the_plan_needs() {
         ["lacks CAP_NET_RAW (opens AF_XDP sockets), CAP_PERFMON", "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"];
     assert_only("capabilities", &findings, "host/capabilities problem", &words);
     let findings = judged(&|host| host.capabilities.remove(CapabilitySet::IPC_LOCK));
-    let words = ["frames take 32 MiB, and the limit is 8 MiB", "CAP_IPC_LOCK", "LimitMEMLOCK"];
+    // As much as the start refuses to do without.
+    let needed = privilege::umem_bytes(&plan, 0);
+    assert!(needed >= 32 << 20, "two ports");
+    let frames = format!("frames take {} MiB, and the limit is 8 MiB", needed >> 20);
+    let words = [frames.as_str(), "CAP_IPC_LOCK", "LimitMEMLOCK"];
     assert_only("memlock", &findings, "host/locked memory problem", &words);
-    for limit in [None, Some(32 << 20)] {
+    for limit in [None, Some(needed)] {
         let findings = judged(&|host| {
             host.capabilities.remove(CapabilitySet::IPC_LOCK);
             host.memlock = limit;
@@ -100,11 +105,14 @@ fn the_process_is_judged_by_what_the_plan_needs() {
 #[test]
 fn huge_pages_are_counted_against_what_workers_want() {
     let (folder, files) = site(GOOD_FILES);
-    // 8192 frames of 2048 bytes for each of two ports: 16 pages of 2 MiB, of 32 that are free.
+    // 8192 frames of 2048 bytes for each of two ports are 16 pages of 2 MiB, of 32 that are free.
     let plan = plan(|text| text.replace("core = 2", "core = 2\nhuge_pages = true"));
+    let pages = privilege::umem_bytes(&plan, 0) >> 21;
+    assert!(pages >= 16);
     assert_eq!(complaints(&judge(Some(&plan), &facts(&files), &files)), [""; 0]);
     write(folder.path(), "proc/meminfo", "HugePages_Total: 10\nHugePages_Free: 3\nHugepagesize: 2048 kB\n");
-    let words = ["3 of 10 reserved pages of 2 MiB are free; this plan needs 16", "vm.nr_hugepages=23"];
+    let found = format!("3 of 10 reserved pages of 2 MiB are free; this plan needs {pages}");
+    let words = [found.as_str(), &format!("vm.nr_hugepages={}", 10 + pages - 3)];
     assert_only("few", &judge(Some(&plan), &facts(&files), &files), "host/huge pages problem", &words);
     write(folder.path(), "proc/meminfo", "MemTotal: 1 kB\n");
     assert_only(
@@ -116,16 +124,60 @@ fn huge_pages_are_counted_against_what_workers_want() {
 }
 
 #[test]
-fn socket_buffers_matter_to_sockets_only() {
+fn socket_buffers_are_those_of_the_plan_where_there_may_be_sockets() {
     let (folder, files) = site(GOOD_FILES);
     write(folder.path(), "proc/sys/net/core/rmem_max", "212992");
     let mut facts = facts(&files);
+    let judged = |facts: &Facts, mode: &str| {
+        let plan = plan(|text| text.replace("native", mode));
+        let mut findings = judge(Some(&plan), facts, &files);
+        findings.retain(|finding| finding.check == "socket buffers");
+        findings
+    };
+    assert_eq!(judged(&facts, "native"), [], "there are none");
+    assert_eq!(complaints(&judged(&facts, "socket")), [""; 0], "SO_RCVBUFFORCE");
     facts.host.capabilities = CapabilitySet::empty();
-    let sockets = plan(|text| text.replace("native", "socket"));
-    let words = ["0.2 MiB, less than the 8 MiB", "rmem_max=8388608"];
-    assert_only("sockets", &judge(Some(&sockets), &facts, &files), "host/socket buffers warning", &words);
-    facts.host.capabilities = KEEPER;
-    assert_eq!(complaints(&judge(Some(&sockets), &facts, &files)), [""; 0], "SO_RCVBUFFORCE");
+    for mode in ["socket", "auto"] {
+        let words = ["0.2 MiB, less than the 8 MiB", "rmem_max=8388608"];
+        assert_only(mode, &judged(&facts, mode), "host/socket buffers warning", &words);
+        let words = ["0.2 MiB, less than the 64 MiB", "rmem_max=67108864"];
+        let larger = judged(&facts, &format!("{mode}\"\nreceive_buffer_bytes = 67_108_864\n#\""));
+        assert_only(mode, &larger, "host/socket buffers warning", &words);
+        let smaller = judged(&facts, &format!("{mode}\"\nreceive_buffer_bytes = 65_536\n#\""));
+        assert_eq!(complaints(&smaller), [""; 0], "{mode}");
+    }
+}
+
+#[test]
+fn open_files_are_counted_against_the_hard_limit() {
+    let (_folder, files) = site(GOOD_FILES);
+    let plan = plan(|text| text);
+    let judged = |hard| {
+        let mut facts = facts(&files);
+        facts.host.open_files = OpenFiles { soft: Some(10), hard };
+        judge(Some(&plan), &facts, &files)
+    };
+    // One line, two ports.
+    let words = ["opens up to 78, and the hard limit is 77", "LimitNOFILE=78"];
+    assert_only("few", &judged(Some(77)), "host/open files problem", &words);
+    for hard in [Some(78), None] {
+        assert_eq!(complaints(&judged(hard)), [""; 0], "{hard:?}");
+    }
+}
+
+#[test]
+fn the_frames_of_all_ports_are_told() {
+    let (_folder, files) = site(GOOD_FILES);
+    let frames = |plan: &Plan| {
+        let findings = judge(Some(plan), &facts(&files), &files);
+        findings.into_iter().find(|finding| finding.check == "frames").unwrap().found
+    };
+    let all = "8192 of 2048 bytes for each of 2 ports, 32768 KiB, ";
+    assert_eq!(frames(&plan(|text| text)), format!("{all}locked, normal pages"));
+    let one = plan(|text| text.replacen("native", "socket", 1));
+    assert_eq!(frames(&one), format!("{all}those of 1 locked, normal pages"));
+    let none = plan(|text| text.replace("native", "socket"));
+    assert_eq!(frames(&none), format!("{all}not locked: kernel sockets"));
 }
 
 /// A file that is different, the complaint about worker w0 on core 2, and its words.

@@ -45,7 +45,12 @@ const RECEIVING: &[Case] = &[
         &["1 of the receive queues are polled", "-L"],
     ),
     ("no address", |link| link.interface.ipv4 = None, "IPv4 address warning", &["0.0.0.0", "ip addr add"]),
-    ("forced", |link| link.forced_igmp = 2, "IGMP warning", &["version 2, forced", "force_igmp_version=0"]),
+    (
+        "forced",
+        |link| link.forced_igmp = Some(IgmpVersion::V2),
+        "IGMP warning",
+        &["version 2, forced", "force_igmp_version=0"],
+    ),
     ("no IGMP", |link| link.igmp = None, "IGMP warning", &["cannot tell"]),
     ("snooping", |link| link.bridge = bridge(true, false), "IGMP snooping warning", &["bridge br0", "mcast_querier 1"]),
     ("namespace", |link| link.is_in_sysfs = false, "sysfs warning", &["ip netns exec"]),
@@ -62,8 +67,8 @@ fn bridge(snoops: bool, is_querier: bool) -> Option<Bridge> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "as the field wants it")]
-fn on(offload: &str) -> Option<Vec<String>> {
-    Some(vec![offload.into()])
+fn on(offload: &str) -> Option<Offloads> {
+    Some(offloads(&[offload]))
 }
 
 /// The report with `fh-in` (0) or `fh-out` (1) changed.
@@ -100,7 +105,11 @@ fn each_fault_of_a_sending_interface_is_the_only_complaint() {
     for (change, complaint, words) in cases {
         assert_only(complaint, &judged(&plan, 1, change), &format!("interface fh-out/{complaint}"), words);
     }
-    assert_eq!(complaints(&judged(&plan, 1, |link| link.igmp = Some("V1".into()))), [""; 0], "nothing is joined there");
+    assert_eq!(
+        complaints(&judged(&plan, 1, |link| link.igmp = Some(IgmpVersion::V1))),
+        [""; 0],
+        "nothing is joined there"
+    );
 }
 
 #[test]
@@ -138,12 +147,14 @@ fn source_specific_and_tagged_lines_ask_for_more() {
     let with = |more: &str| plan(|text| text.replace(line, &format!("{line}\n{more}")));
     let specific = with("source = \"10.1.1.1\"");
     let words = ["line A (239.10.0.1:26400) is source-specific", "IGMPv3"];
-    let old = judged(&specific, 0, |link| link.igmp = Some("V2".into()));
+    let old = judged(&specific, 0, |link| link.igmp = Some(IgmpVersion::V2));
     assert_only("V2", &old, "interface fh-in/IGMP problem", &words);
-    let forced = judged(&specific, 0, |link| link.forced_igmp = 2);
+    let forced = judged(&specific, 0, |link| link.forced_igmp = Some(IgmpVersion::V2));
     assert_only("forced", &forced, "interface fh-in/IGMP problem", &["force_igmp_version=0"]);
     let none = judged(&specific, 0, |link| link.interface.ipv4 = None);
-    assert_only("address", &none, "interface fh-in/IPv4 address problem", &["source-specific, which needs one"]);
+    assert_only("address", &none, "interface fh-in/IPv4 address warning", &["IGMP reports leave from 0.0.0.0"]);
+    let newest = judged(&specific, 0, |link| link.forced_igmp = Some(IgmpVersion::V3));
+    assert_eq!(complaints(&newest), [""; 0], "forcing what is wanted");
     let stripped = |link: &mut Link| link.offloads = on("rx-vlan-hw-parse");
     let words = ["takes VLAN tags off", "`ethtool -K fh-in rxvlan off`"];
     assert_only("tag", &judged(&with("vlan = 7"), 0, stripped), "interface fh-in/offloads warning", &words);
@@ -181,6 +192,12 @@ fn files_of_an_interface_are_read() {
         ("sys/module/virtio_net/version", "1.0\n"),
         ("sys/class/net/br0/bridge/multicast_snooping", "1\n"),
         ("sys/class/net/br0/bridge/multicast_querier", "0\n"),
+        ("sys/devices/pci0/msi_irqs/43", "msix\n"),
+        (
+            "proc/interrupts",
+            "      CPU0\n 41: 0 PCI-MSIX 0-edge virtio2-input.0\n 42: 0 PCI-MSIX 1-edge virtio2-output.0\n",
+        ),
+        ("proc/irq/43/smp_affinity_list", "0\n"),
         ("proc/irq/41/smp_affinity_list", "0-3\n"),
         ("proc/irq/41/effective_affinity_list", "2\n"),
         ("proc/irq/42/smp_affinity_list", "0-1\n"),
@@ -201,7 +218,12 @@ fn files_of_an_interface_are_read() {
     assert_eq!((link.mtu, link.speed_mbps, link.node), (Ok(1500), Some(25_000), Some(1)));
     let driver = Driver { name: "virtio_net".into(), version: Some("1.0".into()), bus: Some("virtio".into()) };
     assert_eq!(link.driver, Some(driver));
-    assert_eq!(link.interrupts, [(41, vec![2]), (42, vec![0, 1])]);
+    assert_eq!(link.interrupts, [(41, vec![2]), (42, vec![0, 1])], "no driver has taken 43");
     assert_eq!(link.bridge, bridge(true, false));
-    assert_eq!((link.igmp.as_deref(), link.forced_igmp, link.rp_filter), (Some("V2"), 2, 1));
+    assert_eq!((link.igmp, link.forced_igmp, link.rp_filter), (Some(IgmpVersion::V2), Some(IgmpVersion::V2), 1));
+    // Above a device that is not virtio there is a bridge, whose interrupts are not its own.
+    fs::create_dir(sys.join("devices/pci0/0000:01:00.0")).unwrap();
+    fs::remove_file(sys.join("class/net/lo/device")).unwrap();
+    symlink(sys.join("devices/pci0/0000:01:00.0"), sys.join("class/net/lo/device")).unwrap();
+    assert_eq!(Link::read(&files, "lo").unwrap().interrupts, []);
 }

@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::steering::probe;
 
 /// The IGMP version that the kernel speaks on an interface.
 ///
@@ -32,6 +35,30 @@ impl IgmpVersion {
             Self::V3 => 3,
         }
     }
+
+    /// The version in force on an interface by a text of the form of /proc/net/igmp; `None` if it is not listed.
+    #[must_use]
+    pub fn listed(igmp: &str, index: u32) -> Option<Self> {
+        KernelTable::parse(igmp).version(index)
+    }
+
+    /// The version that `force_igmp_version` prescribes for an interface, by itself or for all, of which the kernel takes
+    /// the lower; `None` = none, the kernel follows the querier. `proc` is /proc.
+    #[must_use]
+    pub fn forced(proc: &Path, interface: &str) -> Option<Self> {
+        let conf = proc.join("sys/net/ipv4/conf");
+        let read = |name: &str| fs::read_to_string(conf.join(name).join("force_igmp_version")).ok();
+        [interface, "all"].iter().filter_map(|name| Self::of_number(read(name)?.trim().parse().ok()?)).min()
+    }
+
+    const fn of_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            2 => Some(Self::V2),
+            3 => Some(Self::V3),
+            _ => None,
+        }
+    }
 }
 
 /// The IGMP version in force on an interface of the caller's network namespace; `None` if the kernel lists no such
@@ -40,23 +67,15 @@ impl IgmpVersion {
 /// # Errors
 /// When /proc/net/igmp cannot be read.
 pub fn igmp_version(interface: &str) -> io::Result<Option<IgmpVersion>> {
-    let text = fs::read_to_string(IGMP)?;
-    let mut rows = text.lines().skip(1).filter(|row| !row.starts_with('\t'));
-    Ok(rows.find_map(|row| {
-        let (_, behind) = row.split_once('\t')?;
-        let (name, _) = behind.split_once(':')?;
-        (name.trim_end() == interface).then(|| version(row))?
-    }))
+    let table = KernelTable::read()?;
+    Ok(probe::interface_index(interface).ok().and_then(|index| table.version(index)))
 }
 
-/// The version that `force_igmp_version` prescribes for an interface, by itself or for all; `None` = none, the kernel
-/// follows the querier.
+/// Number of the version that `force_igmp_version` prescribes for an interface of this process's network namespace, see
+/// [`IgmpVersion::forced`].
 #[must_use]
 pub fn forced_igmp_version(interface: &str) -> Option<u8> {
-    [interface, "all"].iter().find_map(|name| {
-        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/force_igmp_version")).ok()?;
-        text.trim().parse().ok().filter(|version| *version != 0)
-    })
+    IgmpVersion::forced(Path::new("/proc"), interface).map(IgmpVersion::number)
 }
 
 // Not /proc/net, which is the namespace of the process's main thread.
@@ -109,12 +128,7 @@ impl KernelTable {
 
 /// Of an interface's row: index, name and a colon, count, version.
 fn version(row: &str) -> Option<IgmpVersion> {
-    match row.split_ascii_whitespace().next_back()? {
-        "V1" => Some(IgmpVersion::V1),
-        "V2" => Some(IgmpVersion::V2),
-        "V3" => Some(IgmpVersion::V3),
-        _ => None,
-    }
+    IgmpVersion::of_number(row.split_ascii_whitespace().next_back()?.strip_prefix('V')?.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -138,6 +152,26 @@ mod tests {
         // Nothing that it might write instead is misread, or worse.
         let noise = KernelTable::parse("x\n\t\n\t\t\t\tZZ 1\n3\n\t\t\t\t01000AEF x\n");
         assert!(noise.users.is_empty() && noise.versions.is_empty());
+    }
+
+    #[test]
+    fn the_lower_of_two_forced_versions_is_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let proc = folder.path();
+        let force = |name: &str, version: &str| {
+            let conf = proc.join("sys/net/ipv4/conf").join(name);
+            fs::create_dir_all(&conf).unwrap();
+            fs::write(conf.join("force_igmp_version"), format!("{version}\n")).unwrap();
+        };
+        let forced = || IgmpVersion::forced(proc, "ens1.7");
+        assert_eq!(forced(), None);
+        force("all", "0");
+        force("ens1.7", "2");
+        assert_eq!(forced(), Some(IgmpVersion::V2));
+        force("all", "1");
+        assert_eq!(forced(), Some(IgmpVersion::V1));
+        force("ens1.7", "nonsense");
+        assert_eq!(forced(), Some(IgmpVersion::V1));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 ///
 /// A PCI device lists its vectors in `msi_irqs`; those that no driver has taken are not in /proc/interrupts and have no
 /// effect. A virtio device has its vectors at the PCI device that it is a child of.
-pub(super) fn irqs(device: &Path, proc: &Path) -> Result<Vec<(u32, String)>, PathBuf> {
+///
+/// # Errors
+/// Where it looked and found none.
+pub(crate) fn irqs(device: &Path, proc: &Path) -> Result<Vec<(u32, String)>, PathBuf> {
     let Ok(device) = device.canonicalize() else { return Err(device.join("msi_irqs")) };
     let is_virtio = device.file_name().is_some_and(|name| name.to_string_lossy().starts_with("virtio"));
     let function = device.parent().filter(|_| is_virtio).unwrap_or(&device);
@@ -41,7 +44,7 @@ fn name_of(table: &str, number: u32) -> Option<&str> {
 }
 
 /// A CPU list in the kernel's form: `0-2,5`. The cores are in ascending order.
-pub(super) fn cpu_list(cores: &[usize]) -> String {
+pub(crate) fn cpu_list(cores: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for core in cores {
         match ranges.last_mut() {
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn cpu_lists_have_the_kernels_form() {
-        assert_eq!(cpu_list(&[0]), "0");
+        assert_eq!([cpu_list(&[]), cpu_list(&[0])], ["", "0"]);
         assert_eq!(cpu_list(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
     }
 

@@ -182,7 +182,8 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn read(path: &Path) -> io::Result<Record> {
+/// Reads a file, whoever holds it.
+pub(super) fn read(path: &Path) -> io::Result<Record> {
     let record: Record = serde_json::from_str(&fs::read_to_string(path)?).map_err(io::Error::other)?;
     if record.version == VERSION {
         return Ok(record);

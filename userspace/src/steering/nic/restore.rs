@@ -215,7 +215,7 @@ fn restore_twice(kernel: &Kernel, journal: &mut Journal) -> Vec<Report> {
 }
 
 /// State files of this namespace, by name.
-fn left_files(state_dir: &Path, namespace: u64) -> io::Result<Vec<PathBuf>> {
+pub(super) fn left_files(state_dir: &Path, namespace: u64) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(state_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result?,

@@ -112,6 +112,14 @@ impl Feature {
     }
 }
 
+impl Setting {
+    /// Whether it is a file of sysfs or /proc, which root owns, and not a matter of `ethtool`.
+    #[must_use]
+    pub const fn is_file(&self) -> bool {
+        matches!(self, Self::NapiDeferHardIrqs | Self::GroFlushTimeoutNs | Self::NapiThreaded | Self::Irq { .. })
+    }
+}
+
 impl fmt::Display for Setting {
     /// By the key of the configuration file, so that an operator finds it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,6 +2,8 @@
 //! ethtool. (On veth, with the real program: tests/tests/it/nic.rs.)
 #![forbid(unsafe_code)]
 
+mod left;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
