@@ -35,7 +35,7 @@ pub struct Plan {
     pub workers: Vec<WorkerPlan>,
     /// Channels, in file order over all feeds.
     pub channels: Vec<ChannelPlan>,
-    /// Lines over all channels; the position is the [`LineIndex`](crate::net::LineIndex).
+    /// Lines over all channels; the position is the [`LineIndex`].
     pub lines: Vec<LinePlan>,
     /// Destinations, in file order.
     pub destinations: Vec<DestinationPlan>,

@@ -1,7 +1,7 @@
 //! Settings of the NIC and its driver that hold while the handler runs: rings, channels, coalescing, features, NAPI,
 //! interrupts, flow rules. What they were before is put back.
 //!
-//! Before a setting is first changed, its value goes to the state file of the interface ([`journal`]). [`Applied`] puts
+//! Before a setting is first changed, its value goes to the state file of the interface (module `journal`). [`Applied`] puts
 //! everything back when the handler stops, and [`restore_leftovers`] does it at the next start after a crash. Only what
 //! we changed is put back, and only if it still is as we left it.
 //!
