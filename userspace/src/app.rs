@@ -56,7 +56,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
-    let mut up = Up { keepers, desk: Arc::clone(&desk), recovery: None, threads: Vec::new() };
+    let mut up = Up { keepers, desk: Arc::clone(&desk), recovery: None, idle: workers, threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -65,7 +65,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control threads")?;
     up.recovery = recovery.start().context("cannot start the recovery thread")?;
-    for (wanted, worker) in plan.workers.iter().zip(workers) {
+    for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
     desk.start_lines()?;
@@ -84,6 +84,8 @@ struct Up {
     keepers: keeper::Running,
     desk: Arc<Desk>,
     recovery: Option<recovery::Running>,
+    /// Workers whose threads were not started.
+    idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
 }
 
@@ -92,6 +94,7 @@ impl Drop for Up {
         self.keepers.pause();
         self.desk.detach();
         drop(self.recovery.take());
+        self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
     }
 }

@@ -194,6 +194,13 @@ impl TxPort {
         each_port!(self, TxPort, port => port.flush(frames));
     }
 
+    /// Makes the next flush try whatever failed before: the port is about to go.
+    pub fn insist(&mut self) {
+        if let Self::Xsk(port) = self {
+            port.insist();
+        }
+    }
+
     /// Takes frames back that were sent.
     pub fn reclaim(&mut self, frames: &Frames) {
         each_port!(self, TxPort, port => port.reclaim(frames));

@@ -135,9 +135,9 @@ impl Desk {
         states
     }
 
-    /// By line of the plan: whether its worker uses its datagrams now.
+    /// By line of the plan: whether its worker uses its datagrams now, or did until its link was lost. Waits for no change.
     pub(super) fn enabled_lines(&self) -> Vec<bool> {
-        locked(&self.lines).iter().map(|held| held.enabled == Some(true)).collect()
+        locked(&self.states).iter().map(|state| state.in_force).collect()
     }
 
     fn turn(&self, lines: &[usize], turn: Turn) -> Result<Changes, ControlError> {

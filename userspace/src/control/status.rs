@@ -15,6 +15,7 @@ use crate::latency::Stage;
 use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, RecoveryCounts, SharedCounts,
 };
+use crate::recovery::FRAMES;
 
 /// The state by `ChannelCounts::state`.
 pub(crate) fn channel_state(state: u64) -> v1::ChannelState {
@@ -96,6 +97,15 @@ impl Desk {
         }
     }
 
+    /// Frames of all of a worker's ports: those of its queues, and the one for recovered datagrams if it has it.
+    #[must_use]
+    pub fn frames_of(&self, worker: usize) -> u64 {
+        let plan = &self.plan.workers[worker];
+        let recovers = self.plan.channels.iter().any(|channel| channel.worker == worker && channel.recovery.is_some());
+        let recovery = if recovers { u64::from(FRAMES) } else { 0 };
+        u64::from(plan.frame_count) * plan.ports.len() as u64 + recovery
+    }
+
     fn worker_status(&self, worker: usize) -> v1::WorkerStatus {
         let plan = &self.plan.workers[worker];
         let shared = &self.links[worker].shared;
@@ -124,7 +134,7 @@ impl Desk {
             cycles: shared.cycles.load(Relaxed),
             longest_cycle_ns: shared.longest_cycle_ns.load(Relaxed),
             frames_free: shared.frames_free.load(Relaxed),
-            frame_count: u64::from(plan.frame_count) * plan.ports.len() as u64,
+            frame_count: self.frames_of(worker),
             events_dropped: shared.events_dropped.load(Relaxed),
             ports: rx.chain(tx).collect(),
         }

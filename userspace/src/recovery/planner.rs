@@ -101,8 +101,8 @@ pub struct Planner {
     wanted: GapSet,
     pending: Vec<Pending>,
     servers: Servers,
-    /// Messages to ask for at a time.
-    piece: u64,
+    /// Messages to ask each server for at a time.
+    pieces: Vec<u64>,
     /// When the next request is within the budget, nanoseconds.
     budget_ns: u64,
     counts: RecoveryCounts,
@@ -118,7 +118,7 @@ impl Planner {
             wanted: GapSet::default(),
             pending: Vec::new(),
             servers: Servers::new(settings.servers, settings.timeout_ns),
-            piece: FIRST_MESSAGES,
+            pieces: vec![FIRST_MESSAGES; settings.servers],
             budget_ns: 0,
             counts: RecoveryCounts::default(),
         }
@@ -168,7 +168,7 @@ impl Planner {
         let hole = free.first()?;
         let (server, is_other) = self.servers.pick(now_ns)?;
         self.budget_ns = self.budget_ns.max(now_ns) + interval_ns;
-        let messages = hole.start..hole.end.min(hole.start + self.piece);
+        let messages = hole.start..hole.end.min(hole.start + self.pieces[server]);
         let is_again = self
             .pending
             .iter()
@@ -234,14 +234,20 @@ impl Planner {
         };
         let at = self.pending.iter().position(is_asked).ok_or(Rejected::Unasked)?;
         let request = self.pending.swap_remove(at);
-        self.servers.answered(server);
         self.counts.answers += 1;
         let (got, asked) = (messages.end - messages.start, request.messages.end - request.messages.start);
+        // A server that gives next to nothing at a time is as good as none, where there is another.
+        if got == 1 && asked >= FIRST_MESSAGES / 2 && self.settings.servers > 1 {
+            self.servers.failed(server, request.asked_ns, now_ns);
+        } else {
+            self.servers.answered(server);
+        }
+        let piece = &mut self.pieces[server];
         if got < asked {
             self.counts.cut_answers += 1;
-            self.piece = got;
-        } else if asked == self.piece {
-            self.piece = (asked + asked / 4 + 1).min(MOST_MESSAGES);
+            *piece = got;
+        } else if asked == *piece {
+            *piece = (asked + asked / 4 + 1).min(MOST_MESSAGES);
         }
         let mut open = self.wanted.clone();
         for pending in self.pending.iter().filter(|pending| pending.state == State::Answered) {

@@ -7,7 +7,7 @@ use super::Worker;
 use super::shared::Event;
 use crate::clock::utc_offset_ns;
 use crate::feed::{ChannelIndex, ChannelState};
-use crate::net::{Frames, Outlets};
+use crate::net::{Frames, Outlets, TxPort};
 
 /// Deadlines are looked at, and counters published, this often, nanoseconds.
 const HOUSEKEEPING_NS: u64 = 100_000;
@@ -73,6 +73,7 @@ impl Worker {
 
     /// Sends what is open, publishes the last counters, and gives all frames back.
     pub(super) fn finish(&mut self, now_ns: u64) {
+        self.ports.tx.iter_mut().flatten().for_each(TxPort::insist);
         let mut out = Outlets::new(&self.ports.frames, &mut self.ports.tx);
         self.publisher.flush(&mut out);
         self.publisher.close(&out);

@@ -119,6 +119,9 @@ impl Worker {
                 break;
             }
         }
+        if let Some(tx) = &mut self.ports.tx[port] {
+            tx.insist();
+        }
         self.publisher.vacate(port, &mut Outlets::new(&self.ports.frames, &mut self.ports.tx));
         self.ports.retire(port);
         std::mem::swap(&mut self.ports.frames[port], &mut with.frames);

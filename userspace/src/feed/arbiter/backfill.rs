@@ -21,7 +21,8 @@ impl Arbiter {
     /// The time of the newest progress of a backfill, nanoseconds; 0 if there is none. Ends it when nothing is missing, or
     /// when it has taken too long: what is still missing then is as old as it is.
     pub(super) fn poll_backfill(&mut self, now_ns: u64) -> u64 {
-        let is_missing = self.is_missing();
+        // While the first packet waits for its witness nothing is known to be missing yet.
+        let is_missing = self.is_missing() || self.claim.is_some();
         let Some(backfill) = &mut self.backfill else { return 0 };
         let began_ns = *backfill.began_ns.get_or_insert(now_ns);
         if !is_missing || now_ns.saturating_sub(began_ns) >= self.deadlines.backfill_ns {

@@ -25,6 +25,9 @@ impl Channel {
         // Beyond what is looked at nobody knows what is held.
         let horizon = self.hold.ranges().nth(MOST_HELD).map_or(u64::MAX, |(from, _)| from);
         for (mut from, to) in self.arbiter.wanted() {
+            if from >= horizon {
+                break;
+            }
             let to = to.min(horizon);
             while let Some(&(held_from, held_to)) = held.peek()
                 && from < to

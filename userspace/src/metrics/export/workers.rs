@@ -64,16 +64,8 @@ pub(super) fn workers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
         .workers
         .iter()
         .enumerate()
-        .map(|(index, plan)| (vec![("worker", plan.name.clone())], frames_of(desk, index)));
+        .map(|(index, plan)| (vec![("worker", plan.name.clone())], desk.frames_of(index)));
     out.gauge("worker_frames", "Frames of the worker, over all its ports", frames)
-}
-
-/// Frames of all of a worker's ports: those of its queues, and the one for recovered datagrams if it has it.
-fn frames_of(desk: &Desk, index: usize) -> u64 {
-    let worker = &desk.plan().workers[index];
-    let recovers = super::recovery::channels(desk.plan()).any(|(_, channel)| channel.worker == index);
-    let recovery = if recovers { crate::recovery::FRAMES } else { 0 };
-    u64::from(worker.frame_count) * worker.ports.len() as u64 + u64::from(recovery)
 }
 
 pub(super) fn ports(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {

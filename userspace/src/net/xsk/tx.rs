@@ -150,12 +150,11 @@ impl XskTx {
     /// often as the backlog needs, and stops when several in a row have moved nothing.
     pub fn flush(&mut self, frames: &Frames) {
         self.counts.frames += self.tx.submit() as u64;
+        // With nothing to send, too: a link that is well again must not find its first packet waiting.
+        let skips = self.flushes_to_skip > 0;
+        self.flushes_to_skip = self.flushes_to_skip.saturating_sub(1);
         let mut backlog = self.backlog();
-        if backlog == 0 {
-            return;
-        }
-        if self.flushes_to_skip > 0 {
-            self.flushes_to_skip -= 1;
+        if backlog == 0 || skips {
             return;
         }
         self.counts.batches += 1;
@@ -178,6 +177,11 @@ impl XskTx {
             backlog = left;
         }
         self.counts.tx_retries += 1;
+    }
+
+    /// Makes the next flush kick in any case: it is the last one.
+    pub fn insist(&mut self) {
+        self.flushes_to_skip = 0;
     }
 
     /// Packets in the TX ring that the kernel has not taken.
