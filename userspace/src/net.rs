@@ -56,6 +56,26 @@ pub struct Received {
 /// The datagrams of one receive call, oldest first.
 pub type Batch = ArrayVec<Received, BATCH>;
 
+/// Copies a datagram that lies elsewhere into a free frame and appends it; one that is longer than a frame is dropped. The
+/// caller has seen that there are free frames.
+fn copy_in(
+    frames: &Frames,
+    batch: &mut Batch,
+    drops: &mut DropCounts,
+    payload: &[u8],
+    line: LineIndex,
+    received_ns: u64,
+) {
+    let mut frame = frames.alloc().expect("the caller has seen that there are free frames");
+    if payload.len() > frames.payload_capacity() {
+        drops.add(DropReason::BadBounds);
+        return frames.free(frame);
+    }
+    frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);
+    assert!(frames.set_packet(&frame, umem::BUFFER_START + PAYLOAD_OFFSET, payload.len()), "it fits");
+    batch.push(Received { frame, payload_offset: 0, payload_len: payload.len() as u16, line, received_ns });
+}
+
 /// Does the same for every kind of port.
 macro_rules! each_port {
     ($port:expr, $kind:ident, $inner:ident => $call:expr) => {

@@ -129,6 +129,19 @@ counter_set! {
     }
 }
 
+impl PortCounts {
+    /// Counts a receive call that returned so many frames.
+    pub fn add_receive(&mut self, frames: usize) {
+        match frames {
+            0 => self.empty_polls += 1,
+            _ => {
+                self.batches += 1;
+                self.frames += frames as u64;
+            }
+        }
+    }
+}
+
 /// Why a packet, a message or an output packet was not passed on. Every drop has exactly one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use super::umem::{BUFFER_START, Frames};
-use super::{Batch, LineIndex, PAYLOAD_OFFSET, Received};
-use crate::metrics::{DropCounts, DropReason, PortCounts};
+use super::umem::Frames;
+use super::{Batch, LineIndex, copy_in};
+use crate::metrics::{DropCounts, PortCounts};
 
 /// Longest payload that can be handed over, bytes: what an Ethernet frame of 1,500 carries.
 pub const HANDOFF_BYTES: usize = 1472;
@@ -71,33 +71,12 @@ impl HandoffRx {
         let before = batch.len();
         while !batch.is_full() && frames.free_count() > frames.reserve() {
             let Ok(chunk) = self.ring.read_chunk(1) else { break };
-            let Some(mut frame) = frames.alloc() else { break };
             let (slots, _) = chunk.as_slices();
             let Slot { line, len, received_ns, ref bytes } = slots[0];
-            let payload = &bytes[..usize::from(len)];
-            let buffer = frames.buffer_mut(&mut frame);
-            let fits = match buffer.get_mut(PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()) {
-                Some(room) => {
-                    room.copy_from_slice(payload);
-                    frames.set_packet(&frame, BUFFER_START + PAYLOAD_OFFSET, payload.len())
-                }
-                None => false,
-            };
+            copy_in(frames, batch, &mut self.drops, &bytes[..usize::from(len)], line, received_ns);
             chunk.commit_all();
-            if fits {
-                batch.push(Received { frame, payload_offset: 0, payload_len: len, line, received_ns });
-            } else {
-                self.drops.add(DropReason::BadBounds);
-                frames.free(frame);
-            }
         }
-        match batch.len() - before {
-            0 => self.counts.empty_polls += 1,
-            received => {
-                self.counts.batches += 1;
-                self.counts.frames += received as u64;
-            }
-        }
+        self.counts.add_receive(batch.len() - before);
     }
 
     pub(super) fn refill(&mut self, _frames: &Frames) {}

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::umem::{BUFFER_START, Frame, Frames, Owner};
-use super::{Batch, LineIndex, PAYLOAD_OFFSET, Received};
+use super::{Batch, LineIndex, PAYLOAD_OFFSET, Received, copy_in};
 use crate::metrics::{DropCounts, DropReason, PortCounts};
 
 /// A receive port that is fed by [`MemoryRx::inject`].
@@ -61,24 +61,9 @@ impl MemoryRx {
         let before = batch.len();
         while !batch.is_full() && frames.free_count() > frames.reserve() {
             let Some(Injected { line, received_ns, start, len }) = self.queue.pop_front() else { break };
-            let Some(mut frame) = frames.alloc() else { break };
-            if len > frames.payload_capacity() {
-                self.drops.add(DropReason::BadBounds);
-                frames.free(frame);
-                continue;
-            }
-            frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + len]
-                .copy_from_slice(&self.bytes[start..start + len]);
-            assert!(frames.set_packet(&frame, BUFFER_START + PAYLOAD_OFFSET, len));
-            batch.push(Received { frame, payload_offset: 0, payload_len: len as u16, line, received_ns });
+            copy_in(frames, batch, &mut self.drops, &self.bytes[start..start + len], line, received_ns);
         }
-        match batch.len() - before {
-            0 => self.counts.empty_polls += 1,
-            received => {
-                self.counts.batches += 1;
-                self.counts.frames += received as u64;
-            }
-        }
+        self.counts.add_receive(batch.len() - before);
     }
 
     pub(super) fn refill(&mut self, _frames: &Frames) {}
