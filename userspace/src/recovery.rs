@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod gaps;
+mod parts;
 mod planner;
 mod servers;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use crate::clock::monotonic_ns;
 use crate::config::plan::{ChannelPlan, Plan, RecoveryPlan, TransportKind};
 use crate::feed::transport::moldudp64;
 use crate::net::LineIndex;
-use crate::net::handoff::{HANDOFF_BYTES, Handoff};
+use crate::net::handoff::Handoff;
 use crate::worker::shared::{Wanted, WorkerShared};
 
 /// Frames of a worker's port for answers.
@@ -44,6 +45,9 @@ pub const WANTED_QUEUE: usize = 64;
 /// How often the workers' queues are looked at while nothing is missing, and while something is, nanoseconds.
 const IDLE_NS: i64 = 500_000;
 const BUSY_NS: i64 = 100_000;
+
+/// No datagram is longer, bytes.
+const LONGEST_ANSWER: usize = 65_535;
 
 /// Datagrams that are taken from a socket at a time: a server that floods must leave time for the others.
 const MOST_AT_A_TIME: usize = 64;
@@ -245,7 +249,7 @@ impl Recovery {
 
 impl Channel {
     fn take_answers(&mut self, answers: &mut Handoff, now_ns: u64) {
-        let mut buffer = [0; HANDOFF_BYTES + 1];
+        let mut buffer = [0; LONGEST_ANSWER];
         for (index, server) in self.servers.iter_mut().enumerate() {
             for _ in 0..MOST_AT_A_TIME {
                 if !answers.has_room() {
@@ -255,7 +259,7 @@ impl Channel {
                     Ok(len) => {
                         let payload = &buffer[..len];
                         if self.planner.answer(index, payload, now_ns).is_ok()
-                            && !answers.hand(self.line, payload, now_ns)
+                            && !parts::each(self.transport, payload, |part| answers.hand(self.line, part, now_ns))
                         {
                             self.planner.not_handed();
                         }

@@ -241,8 +241,9 @@ impl Arbiter {
         Some((from, to))
     }
 
-    /// Tells the time. Returns the end of the gap that is to be given up now, if there is one.
-    pub fn poll(&mut self, now_ns: u64) -> Option<u64> {
+    /// Tells the time, and of the hold buffer the first held sequence and whether it `has_room`. Returns up to where messages
+    /// are to be given up now, if any are.
+    pub fn poll(&mut self, now_ns: u64, nearest: Option<u64>, has_room: bool) -> Option<u64> {
         self.polled_ns = now_ns;
         let silence_ns = now_ns.saturating_sub(self.last_seen_ns);
         if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
@@ -254,8 +255,17 @@ impl Arbiter {
         if waiting_ns < self.deadlines.give_up_ns {
             return None;
         }
-        // Nobody answers: what else is missing is not waited for anew.
-        self.backfill = None;
+        if let Some(backfill) = &self.backfill {
+            // What lies behind was answered: no server has just these, and the rest goes on.
+            if let Some(nearest) = nearest.filter(|nearest| *nearest < gap.to) {
+                return Some(nearest);
+            }
+            if waiting_ns < backfill.patience_ns(self.deadlines.give_up_ns, has_room) {
+                return None;
+            }
+            // Nobody answers: what else is missing is not waited for anew.
+            self.backfill = None;
+        }
         Some(gap.to)
     }
 

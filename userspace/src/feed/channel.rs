@@ -107,7 +107,7 @@ impl Channel {
 
     /// Housekeeping: gives up gaps that are too old and notices silence. Call [`Channel::deliver`] after it.
     pub fn poll(&mut self, now_ns: u64) {
-        while let Some(to) = self.arbiter.poll(now_ns) {
+        while let Some(to) = self.arbiter.poll(now_ns, self.hold.nearest(), self.hold.has_room()) {
             self.give_up(to, now_ns);
         }
         if let Some(claim) = self.arbiter.take_contradicted() {

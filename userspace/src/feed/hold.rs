@@ -126,6 +126,13 @@ impl Hold {
         self.packets.front().map(|held| held.sequence)
     }
 
+    /// The first message at or after `sequence` that a packet of a live line begins with.
+    #[must_use]
+    pub fn line_from(&self, sequence: u64) -> Option<u64> {
+        let at = self.packets.partition_point(|held| held.sequence < sequence);
+        self.packets.range(at..).find(|held| held.role != LineRole::Recovery).map(|held| held.sequence)
+    }
+
     /// The held messages, as ranges (from, to) ascending in both; they may overlap.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         self.packets.iter().map(|held| (held.sequence, held.end))
@@ -148,6 +155,12 @@ impl Hold {
     /// Gives a slot back that [`Self::take`] returned.
     pub fn release(&mut self, slot: u32) {
         self.free.push(slot);
+    }
+
+    /// Whether so much is free that it will not be full before the next look.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.packets.len() * 4 <= self.capacity * 3
     }
 
     /// Packets held now.

@@ -165,7 +165,7 @@ impl Planner {
         for pending in self.pending.iter().filter(|pending| pending.state != State::Late) {
             free.remove(&pending.messages);
         }
-        let hole = free.first()?;
+        let hole = self.next_hole(free)?;
         let (server, is_other) = self.servers.pick(now_ns)?;
         self.budget_ns = self.budget_ns.max(now_ns) + interval_ns;
         let messages = hole.start..hole.end.min(hole.start + self.pieces[server]);
@@ -186,6 +186,22 @@ impl Planner {
         let sequence = messages.start;
         self.pending.push(Pending { messages, server, asked_ns: now_ns, due_ns, state: State::Asked });
         Some(Ask { server, session, sequence, count })
+    }
+
+    /// The nearest hole, but not one that all servers have left unanswered lately while there are others: what no server has
+    /// must not keep the rest waiting.
+    fn next_hole(&self, mut free: GapSet) -> Option<Range<u64>> {
+        let nearest = free.first()?;
+        while let Some(hole) = free.first() {
+            let is_here = |p: &&Pending| p.state == State::Late && p.messages.start == hole.start;
+            let unanswered = self.pending.iter().filter(is_here);
+            if unanswered.clone().count() < 2 * self.settings.servers {
+                return Some(hole);
+            }
+            let shortest = unanswered.map(|pending| pending.messages.end).min()?;
+            free.remove(&(hole.start..shortest));
+        }
+        Some(nearest)
     }
 
     /// A request could not be sent, or its host says that nobody listens there: what this server was asked for is asked of
@@ -276,6 +292,12 @@ impl Planner {
                 self.counts.timeouts += 1;
                 self.servers.failed(pending.server, pending.asked_ns, now_ns);
                 (pending.state, pending.due_ns) = (State::Late, late_ns);
+                // It may refuse so many at a time, and says nothing.
+                let asked = pending.messages.end - pending.messages.start;
+                let piece = &mut self.pieces[pending.server];
+                if asked >= *piece {
+                    *piece = (asked / 2).clamp(1, *piece);
+                }
             }
         }
         self.pending.retain(|pending| pending.due_ns > now_ns);

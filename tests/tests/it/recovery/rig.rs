@@ -197,7 +197,9 @@ pub fn run(scenario: &Scenario) -> Outcome {
             rig.cycle(published);
         }
     }
-    let end_ns = rig.now_ns + 4 * GIVE_UP_MS * 1_000_000;
+    // A backfill outlives a silence of twenty times give_up_ms.
+    let give_ups = if scenario.join > 0.0 { 24 } else { 4 };
+    let end_ns = rig.now_ns + give_ups * GIVE_UP_MS * 1_000_000;
     rig.advance(end_ns, exchange.next_sequence());
     rig.bench.worker.audit();
     finish(rig, &exchange, &carried, missed, !scenario.servers.is_empty())

@@ -1,10 +1,15 @@
 //! A late start: what came before the first packet is recovered, and takes its time.
 //!
 //! Its gap is not given up by age, for as long as retransmissions close it from the front, and what is dropped meanwhile for
-//! want of room in the hold buffer is recovered in the same way, until nothing is missing once.
+//! want of room in the hold buffer is recovered in the same way, until nothing is missing once. Messages that no server has,
+//! while it answers for what follows them, are given up alone.
 #![forbid(unsafe_code)]
 
 use super::Arbiter;
+
+/// A backfill outlives a silence of so many times `give_up`: a server that is being restarted, or rests after failures, must
+/// not cost the whole beginning of a session.
+const SILENT_GIVE_UPS: u64 = 20;
 
 /// How a backfill goes on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +20,16 @@ pub(super) struct Backfill {
     expected: u64,
     /// When that last moved, nanoseconds.
     progress_ns: u64,
+    /// Whether anything of it ever came.
+    is_answered: bool,
+}
+
+impl Backfill {
+    /// How long a silence is borne, nanoseconds. Live messages that would be dropped meanwhile are worth more than a beginning
+    /// that nobody has answered for yet.
+    pub(super) fn patience_ns(&self, give_up_ns: u64, has_room: bool) -> u64 {
+        if has_room || self.is_answered { give_up_ns.saturating_mul(SILENT_GIVE_UPS) } else { give_up_ns }
+    }
 }
 
 impl Arbiter {
@@ -30,6 +45,7 @@ impl Arbiter {
             return 0;
         }
         if backfill.expected != self.expected {
+            backfill.is_answered = backfill.progress_ns > 0;
             backfill.expected = self.expected;
             backfill.progress_ns = now_ns;
         }

@@ -48,14 +48,14 @@ fn a_gap_opens_asks_and_is_given_up_by_its_age() {
     arbiter.ahead(8, 10, 50);
     assert_eq!(arbiter.gap(Some(8)).map(|gap| (gap.from, gap.to, gap.opened_ns)), Some((5, 8, 50)));
     assert_eq!(arbiter.state(), ChannelState::Backfill);
-    assert_eq!(arbiter.poll(149), None);
+    assert_eq!(arbiter.poll(149, None, true), None);
     assert!(!arbiter.gap(Some(8)).unwrap().wants_recovery);
-    assert_eq!(arbiter.poll(150), None);
+    assert_eq!(arbiter.poll(150, None, true), None);
     assert!(arbiter.gap(Some(8)).unwrap().wants_recovery);
     arbiter.advance(6);
     assert_eq!(arbiter.state(), ChannelState::Gap);
-    assert_eq!(arbiter.poll(1049), None);
-    assert_eq!(arbiter.poll(1050), Some(8));
+    assert_eq!(arbiter.poll(1049, None, true), None);
+    assert_eq!(arbiter.poll(1050, None, true), Some(8));
     assert_eq!(arbiter.lose(Some(8)), Some((6, 8)));
     arbiter.advance(10);
     assert_eq!(arbiter.lose(None), None);
@@ -71,11 +71,11 @@ fn each_gap_has_its_own_deadline() {
     arbiter.ahead(6, 7, 900);
     arbiter.next_is(9, false, 950);
     assert_eq!(arbiter.counts().gaps_opened, 3);
-    assert_eq!(arbiter.poll(1000), Some(3));
+    assert_eq!(arbiter.poll(1000, None, true), Some(3));
     assert_eq!(arbiter.lose(Some(3)), Some((1, 3)));
     arbiter.advance(4);
-    assert_eq!(arbiter.poll(1899), None);
-    assert_eq!(arbiter.poll(1900), Some(6));
+    assert_eq!(arbiter.poll(1899, None, true), None);
+    assert_eq!(arbiter.poll(1900, None, true), Some(6));
     arbiter.advance(7);
     assert_eq!(arbiter.counts().gaps_closed, 1);
     assert_eq!(arbiter.gap(None).map(|gap| (gap.from, gap.to, gap.opened_ns)), Some((7, 9, 950)));
@@ -138,12 +138,12 @@ fn gaps_of_our_own_making_are_as_old_as_the_first_drop_until_nothing_is_missing(
 #[test]
 fn silence_makes_stale_and_any_packet_ends_it() {
     let mut arbiter = Arbiter::new(DEADLINES, StartAt::Now, 4);
-    assert_eq!((arbiter.poll(9000), arbiter.state()), (None, ChannelState::Unknown));
+    assert_eq!((arbiter.poll(9000, None, true), arbiter.state()), (None, ChannelState::Unknown));
     arbiter.begin(&header(1, 1));
     arbiter.seen(10_000);
-    arbiter.poll(14_999);
+    arbiter.poll(14_999, None, true);
     assert_eq!(arbiter.state(), ChannelState::Live);
-    arbiter.poll(15_000);
+    arbiter.poll(15_000, None, true);
     assert_eq!(arbiter.state(), ChannelState::Stale);
     arbiter.seen(15_001);
     assert_eq!(arbiter.state(), ChannelState::Live);

@@ -81,12 +81,17 @@ impl Channel {
     ) -> Result<(), DropReason> {
         self.note_seen(role, received_ns);
         match verdict {
-            Verdict::Deliver { .. } => {
-                self.queue_packet(source, role, header.sequence, header.end(), received_ns);
-                self.drain();
-            }
-            Verdict::Hold => {
-                self.hold_packet(role, header, payload, received_ns)?;
+            Verdict::Deliver { .. } | Verdict::Hold => {
+                let end = self.end_of(role, header);
+                if end <= header.sequence.max(self.arbiter.expected()) {
+                    return self.drop_duplicate(role, header);
+                }
+                if verdict == Verdict::Hold {
+                    self.hold_packet(role, header, end, payload, received_ns)?;
+                } else {
+                    self.queue_packet(source, role, header.sequence, end, received_ns);
+                    self.drain();
+                }
             }
             Verdict::Alive => {
                 self.lines[role as usize].counts.heartbeats += 1;
@@ -100,6 +105,16 @@ impl Channel {
         self.arbiter.settle(self.hold.nearest(), received_ns);
         self.tell_end();
         Ok(())
+    }
+
+    /// Where a packet is to end. What a line has brought stands: a retransmission fills only what is missing before it.
+    #[inline]
+    fn end_of(&self, role: LineRole, header: &PacketHeader) -> u64 {
+        let end = header.end();
+        if role != LineRole::Recovery {
+            return end;
+        }
+        self.hold.line_from(header.sequence).map_or(end, |line| line.min(end))
     }
 
     fn note_seen(&mut self, role: LineRole, received_ns: u64) {
@@ -119,11 +134,12 @@ impl Channel {
         &mut self,
         role: LineRole,
         header: &PacketHeader,
+        end: u64,
         payload: &[u8],
         received_ns: u64,
     ) -> Result<(), DropReason> {
-        self.arbiter.ahead(header.sequence, header.end(), received_ns);
-        let packet = Held { sequence: header.sequence, end: header.end(), received_ns, role, slot: 0 };
+        self.arbiter.ahead(header.sequence, end, received_ns);
+        let packet = Held { sequence: header.sequence, end, received_ns, role, slot: 0 };
         let (lines, counts) = (&mut self.lines, &mut self.counts);
         let outcome =
             self.hold.insert(packet, payload, |covered| lines[covered.role as usize].discard(covered, counts));

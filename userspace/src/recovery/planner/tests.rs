@@ -83,6 +83,40 @@ fn a_server_that_does_not_answer_is_left_for_the_next_and_its_late_answer_is_use
 }
 
 #[test]
+fn a_server_that_refuses_so_many_at_a_time_is_asked_for_fewer() {
+    let mut planner = Planner::new(PlannerSettings { servers: 1, outstanding: 1, ..settings() });
+    planner.want(SESSION, [(1, 1000)], 0);
+    let (mut now, mut missing) = (0, 1..1000);
+    while !missing.is_empty() {
+        now += 5 * MS;
+        assert!(now < 20_000 * MS, "{missing:?} left");
+        let Some(ask) = planner.next(now) else { continue };
+        if ask.count <= 10 {
+            planner.answer(0, &packet(&SESSION, ask.sequence, ask.count), now).unwrap();
+            missing.start += u64::from(ask.count);
+            planner.want(SESSION, [(missing.start, missing.end)], now);
+        }
+    }
+    assert!(planner.counts().timeouts > 3);
+}
+
+#[test]
+fn what_no_server_has_keeps_nothing_else_waiting() {
+    let mut planner = Planner::new(PlannerSettings { outstanding: 1, ..settings() });
+    let mut missing: Vec<(u64, u64)> = vec![(7, 8), (20, 29), (50, 53)];
+    for ms in 0..200 {
+        planner.want(SESSION, missing.clone(), ms * MS);
+        let Some(ask) = planner.next(ms * MS) else { continue };
+        if ask.sequence != 7 {
+            planner.answer(ask.server, &packet(&SESSION, ask.sequence, ask.count), ms * MS).unwrap();
+            missing.retain(|(from, _)| *from != ask.sequence);
+        }
+    }
+    assert_eq!(missing, [(7, 8)], "and it is still asked for");
+    assert!(asks(&mut planner, 5000 * MS).contains(&(0, 7, 1)) || asks(&mut planner, 9000 * MS).contains(&(1, 7, 1)));
+}
+
+#[test]
 fn what_came_otherwise_is_cancelled_and_its_answer_superfluous() {
     let mut planner = Planner::new(PlannerSettings { outstanding: 1, ..settings() });
     planner.want(SESSION, [(5, 8), (20, 21)], 0);

@@ -78,8 +78,9 @@ proptest! {
 }
 
 fn late_start() -> Rig {
-    let mut rig =
-        Rig::new(ChannelSettings { start: StartAt::First, backfill_ns: 50_000, hold_packets: 2, ..settings() });
+    let late =
+        ChannelSettings { start: StartAt::First, backfill_ns: 50_000, stale_ns: 0, hold_packets: 2, ..settings() };
+    let mut rig = Rig::new(late);
     rig.data(A, 100, 1).unwrap();
     rig.poll(200);
     assert_eq!((holes(&rig), rig.channel.state()), (vec![(1, 100)], ChannelState::Backfill));
@@ -122,6 +123,58 @@ fn what_had_no_room_during_a_late_start_is_recovered_too() {
 }
 
 #[test]
+fn messages_that_no_server_has_are_lost_alone_and_a_pause_loses_nothing() {
+    let mut rig = late_start();
+    rig.data(Recovery, 1, 9).unwrap();
+    rig.poll(300);
+    rig.data(Recovery, 12, 20).unwrap();
+    rig.poll(1_200);
+    assert_eq!(rig.take(), "1-10", "10 and 11 are waited for");
+    rig.poll(1_300);
+    assert_eq!((rig.take().as_str(), holes(&rig)), ("lost 10-12 12-32", vec![(32, 100)]));
+    assert_eq!(rig.channel.state(), ChannelState::Backfill);
+    // The server pauses for many times give_up, while live messages are dropped for want of room.
+    for sequence in 101..110 {
+        let _ = rig.data(A, sequence, 1);
+    }
+    rig.poll(15_000);
+    rig.data(Recovery, 32, 68).unwrap();
+    rig.poll(15_100);
+    assert_eq!((rig.take().as_str(), holes(&rig)), ("32-102", vec![(102, 110)]));
+    rig.data(Recovery, 102, 8).unwrap();
+    assert_eq!((rig.take().as_str(), rig.channel.state()), ("102-110", ChannelState::Live));
+}
+
+/// Where an answer overlaps what a line has brought, the line's bytes are delivered.
+#[test]
+fn a_retransmission_never_takes_the_place_of_a_line() {
+    let mut forged = packet(&SESSION, 2, 8);
+    let at = forged.len() - message(9).len();
+    forged[at..].fill(b'!');
+    let told = |rig: &mut Rig| {
+        let told = std::mem::take(&mut rig.out.0);
+        let is_ours = told.iter().all(|out| matches!(out, Out::Message(_, n, bytes) if *bytes == message(*n)));
+        (told.len(), is_ours)
+    };
+    // Delivered at once, with a packet of a line held behind.
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 1).unwrap();
+    rig.data(A, 8, 3).unwrap();
+    rig.send(Recovery, &forged).unwrap();
+    assert_eq!(told(&mut rig), (10, true));
+    // Held itself, and it would have covered a packet of a line.
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 0).unwrap();
+    rig.data(B, 9, 1).unwrap();
+    rig.data(A, 14, 1).unwrap();
+    rig.send(Recovery, &forged).unwrap();
+    rig.data(A, 1, 1).unwrap();
+    assert_eq!(told(&mut rig), (9, true));
+    assert_eq!(rig.data(Recovery, 9, 1), Err(DropReason::Duplicate));
+    assert_eq!(rig.channel.line_counts(Recovery).duplicate, 1);
+}
+
+#[test]
 fn a_late_start_without_answers_or_without_end_is_given_up() {
     let mut rig = late_start();
     for sequence in 101..110 {
@@ -129,6 +182,11 @@ fn a_late_start_without_answers_or_without_end_is_given_up() {
     }
     rig.poll(1_300);
     assert_eq!(rig.take(), "lost 1-100 100-102 lost 102-110", "with what was dropped: once, and not one by one");
+    let mut rig = late_start();
+    rig.poll(20_199);
+    assert_eq!((rig.take().as_str(), rig.channel.state()), ("", ChannelState::Backfill), "there is room to wait");
+    rig.poll(20_200);
+    assert_eq!(rig.take(), "lost 1-100 100-101");
     let mut rig = late_start();
     for sequence in 1..80 {
         rig.poll(rig.now_ns + 700);
