@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
+const STATE_WORD: &str = "#[serde(serialize_with = \"crate::channel_state_word\")]";
 const PROTO: &str = "feedhandler/control/v1/control.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,10 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .type_attribute(".feedhandler", "#[derive(serde::Serialize)]")
         .type_attribute(".feedhandler.control.v1.ChannelState", "#[serde(rename_all = \"snake_case\")]")
-        .field_attribute(
-            ".feedhandler.control.v1.ChannelStatus.state",
-            "#[serde(serialize_with = \"crate::channel_state_word\")]",
-        )
+        .field_attribute(".feedhandler.control.v1.ChannelStatus.state", STATE_WORD)
+        .field_attribute(".feedhandler.control.v1.ChannelChanged.state", STATE_WORD)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

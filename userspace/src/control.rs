@@ -15,12 +15,14 @@ mod lines;
 mod listen;
 mod select;
 mod serve;
+mod state;
 mod status;
 pub mod tables;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
@@ -67,6 +69,10 @@ pub struct Desk {
     states: Mutex<Vec<LineState>>,
     events: Mutex<events::Events>,
     groups: groups::Groups,
+    watch: watch::Watch,
+    state_file: Option<state::StateFile>,
+    /// Changes of subscriptions that could not be saved.
+    unsaved: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -98,7 +104,10 @@ impl Desk {
                 health: Mutex::default(),
             })
             .collect();
-        let lines: Vec<_> = plan.lines.iter().map(|line| lines::Held::new(line.subscribed)).collect();
+        let state_file = plan.subscriptions_file.clone().map(state::StateFile::new);
+        let configured = || plan.lines.iter().map(|line| line.subscribed).collect();
+        let desired = state_file.as_ref().map_or_else(configured, |file| file.load(&plan));
+        let lines: Vec<_> = desired.into_iter().map(lines::Held::new).collect();
         let states = lines.iter().map(lines::Held::state).collect();
         let groups = groups::Groups::new(plan.lines.len());
         let events = events::Events::new(plan.channels.len(), plan.workers.len());
@@ -112,6 +121,9 @@ impl Desk {
             states: Mutex::new(states),
             events: Mutex::new(events),
             groups,
+            watch: watch::Watch::default(),
+            state_file,
+            unsaved: AtomicU64::new(0),
         })
     }
 
@@ -216,13 +228,19 @@ impl Desk {
     /// latencies. [`serve`] calls it several times per second; without it call it yourself.
     pub fn poll(&self) {
         self.check_groups();
-        locked(&self.events).take_all(&self.plan, &self.links, monotonic_ns());
+        locked(&self.events).take_all(&self.plan, &self.links, &self.watch, monotonic_ns());
     }
 
     /// All workers' latencies since start, at most about a second old.
     #[must_use]
     pub fn latencies(&self) -> StageHistograms {
         locked(&self.events).latencies()
+    }
+
+    /// Changes of subscriptions since the start that could not be written to the subscriptions file.
+    #[must_use]
+    pub fn unsaved_changes(&self) -> u64 {
+        self.unsaved.load(Relaxed)
     }
 
     /// Asks every worker to leave its loop. Those whose command queue is full are named.

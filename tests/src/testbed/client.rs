@@ -64,10 +64,11 @@ impl Client {
         let selector = Selector { channel: line.channel.clone(), line: line.name.clone(), ..Default::default() };
         let selector = Some(selector);
         let (verb, changed) = if on {
-            let answer = self.runtime.block_on(self.control.subscribe(SubscribeRequest { selector }));
+            let answer = self.runtime.block_on(self.control.subscribe(SubscribeRequest { selector, dry_run: false }));
             ("Subscribe", answer.context("Subscribe")?.into_inner().changed)
         } else {
-            let answer = self.runtime.block_on(self.control.unsubscribe(UnsubscribeRequest { selector }));
+            let answer =
+                self.runtime.block_on(self.control.unsubscribe(UnsubscribeRequest { selector, dry_run: false }));
             ("Unsubscribe", answer.context("Unsubscribe")?.into_inner().changed)
         };
         ensure!(changed.len() == 1, "{verb} of line {} changed {} lines", line.name, changed.len());

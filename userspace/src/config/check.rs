@@ -62,6 +62,7 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         metrics: handler.metrics.as_deref().and_then(|address| metrics(&mut check, address)),
         privileges: check.choice("handler.privileges", handler.privileges.as_deref(), &PRIVILEGES, Privileges::Keeper),
         state_dir: nic::state_dir(&mut check, handler.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR)),
+        subscriptions_file: nic::subscriptions_file(&mut check, handler.subscriptions_file.as_deref()),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
         channels: Vec::new(),

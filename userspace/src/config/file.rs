@@ -36,6 +36,7 @@ pub struct Handler {
     pub metrics: Option<String>,
     pub privileges: Option<String>,
     pub state_dir: Option<String>,
+    pub subscriptions_file: Option<String>,
 }
 
 /// `[[interface]]`: a network interface and how frames are exchanged with it.

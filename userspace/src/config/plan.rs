@@ -29,6 +29,8 @@ pub struct Plan {
     pub privileges: Privileges,
     /// Where the previous values of changed NIC settings are kept while the handler runs.
     pub state_dir: PathBuf,
+    /// Where subscriptions that differ from the configuration are kept over restarts; `None` = nowhere.
+    pub subscriptions_file: Option<PathBuf>,
     /// Interfaces, in file order.
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.

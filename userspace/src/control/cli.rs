@@ -1,6 +1,8 @@
 //! The command line of `feedctl`, so that tests can use it as a person would.
 #![forbid(unsafe_code)]
 
+mod watch;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,9 +51,28 @@ enum Verb {
     /// Shows channels, lines, destinations, drops, interfaces, workers and latency
     Status,
     /// Joins the groups of the selected lines and takes their packets
-    Subscribe(Lines),
+    Subscribe(Switch),
     /// Leaves the groups of the selected lines
-    Unsubscribe(Lines),
+    Unsubscribe(Switch),
+    /// Prints events as they happen (losses, channel states, faults, who switched what) until interrupted
+    Watch {
+        /// Only those of this channel, as feed/channel
+        #[arg(long)]
+        channel: Option<String>,
+        /// End after so many events
+        #[arg(long)]
+        count: Option<u64>,
+    },
+}
+
+/// Which lines, and whether in earnest.
+#[derive(Args, Debug)]
+struct Switch {
+    #[command(flatten)]
+    lines: Lines,
+    /// Change nothing, say what would change
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Which lines: those that match everything given.
@@ -95,14 +116,19 @@ pub struct Failure(pub u8, pub String);
 /// # Errors
 /// Exit status and reason.
 pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
-    if let Verb::Subscribe(lines) | Verb::Unsubscribe(lines) = &arguments.verb
-        && lines.is_empty()
+    if let Verb::Subscribe(switch) | Verb::Unsubscribe(switch) = &arguments.verb
+        && switch.lines.is_empty()
     {
         return Err(Failure(EXIT_USAGE, "say which lines: --channel, --line, --group, or --all".to_owned()));
+    }
+    if let Verb::Watch { channel, count } = &arguments.verb {
+        let channel = channel.clone().unwrap_or_default();
+        return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
     }
     let mut client = ControlClient::new(connect(&arguments.endpoint).await?);
     let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
     let (table, json) = match &arguments.verb {
+        Verb::Watch { .. } => unreachable!("done above"),
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
@@ -112,13 +138,13 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
             (tables::status(&answer), serde_json::to_value(&answer))
         }
-        Verb::Subscribe(lines) => {
-            let request = SubscribeRequest { selector: Some(lines.selector()) };
+        Verb::Subscribe(Switch { lines, dry_run }) => {
+            let request = SubscribeRequest { selector: Some(lines.selector()), dry_run: *dry_run };
             let answer = client.subscribe(request).await.map_err(refused)?.into_inner();
             (tables::changes("subscribe", &answer.changed, &answer.unchanged), serde_json::to_value(&answer))
         }
-        Verb::Unsubscribe(lines) => {
-            let request = UnsubscribeRequest { selector: Some(lines.selector()) };
+        Verb::Unsubscribe(Switch { lines, dry_run }) => {
+            let request = UnsubscribeRequest { selector: Some(lines.selector()), dry_run: *dry_run };
             let answer = client.unsubscribe(request).await.map_err(refused)?.into_inner();
             (tables::changes("unsubscribe", &answer.changed, &answer.unchanged), serde_json::to_value(&answer))
         }

@@ -1,6 +1,10 @@
 //! What workers report: losses and state changes go to the log, latencies are added up.
 #![forbid(unsafe_code)]
 
+use feedhandler_proto::v1::event::What;
+use feedhandler_proto::v1::{ChannelChanged, MessagesLost};
+
+use super::watch::Watch;
 use crate::config::plan::Plan;
 use crate::latency::StageHistograms;
 use crate::worker::shared::{Command, Event, WorkerLink};
@@ -34,7 +38,7 @@ impl Events {
     }
 
     /// Drains every worker's events, and once a second asks for the latencies.
-    pub(super) fn take_all(&mut self, plan: &Plan, links: &[WorkerLink], now_ns: u64) {
+    pub(super) fn take_all(&mut self, plan: &Plan, links: &[WorkerLink], watch: &Watch, now_ns: u64) {
         let ask = now_ns.saturating_sub(self.swapped_ns) >= SECOND_NS;
         if ask {
             self.swapped_ns = now_ns;
@@ -44,7 +48,7 @@ impl Events {
                 // The lock is taken anew each time, so that nothing waits for the log behind it.
                 let event = super::locked(&link.events).pop();
                 let Ok(event) = event else { break };
-                self.take(plan, link.index, event, now_ns);
+                self.take(plan, link.index, event, watch, now_ns);
             }
             if !ask {
                 continue;
@@ -61,7 +65,7 @@ impl Events {
         }
     }
 
-    fn take(&mut self, plan: &Plan, worker: usize, event: Event, now_ns: u64) {
+    fn take(&mut self, plan: &Plan, worker: usize, event: Event, watch: &Watch, now_ns: u64) {
         match event {
             Event::Latency(mut full) => {
                 self.total.add(&full);
@@ -71,18 +75,19 @@ impl Events {
             // Dropped here, and not by the worker: that closes sockets and unmaps memory.
             Event::PortOut(port) => drop(port),
             Event::Lost { channel, session, from, to } => {
+                let (name, session) = (plan.channels[channel].name.clone(), session_text(&session));
                 if self.limits[channel].allows(now_ns) {
-                    let name = &plan.channels[channel].name;
-                    let session = session_text(&session);
                     let messages = to.saturating_sub(from);
                     tracing::warn!(channel = name, session, from, to, messages, "messages lost");
                 }
+                watch.tell(What::MessagesLost(MessagesLost { channel: name, session, from, to }));
             }
             Event::State { channel, state } => {
+                let (name, state) = (plan.channels[channel].name.clone(), super::status::channel_state(state));
                 if self.limits[channel].allows(now_ns) {
-                    let name = &plan.channels[channel].name;
-                    tracing::info!(channel = name, state = super::status::channel_state(state).word(), "channel state");
+                    tracing::info!(channel = name, state = state.word(), "channel state");
                 }
+                watch.tell(What::ChannelChanged(ChannelChanged { channel: name, state: state.into() }));
             }
         }
     }

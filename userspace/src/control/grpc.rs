@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use feedhandler_proto::v1::{
     GetStatusRequest, GetStatusResponse, ListGroupsRequest, ListGroupsResponse, Selector as WireSelector,
-    SubscribeRequest, SubscribeResponse, UnsubscribeRequest, UnsubscribeResponse, control_server::Control,
+    SubscribeRequest, SubscribeResponse, UnsubscribeRequest, UnsubscribeResponse, WatchEventsRequest,
+    control_server::Control,
 };
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::watch::Events;
 use super::{Changes, ControlError, Desk, SelectError, Selector};
 
 /// The service.
@@ -33,26 +36,71 @@ impl ControlService {
     }
 }
 
+impl ControlService {
+    async fn switch(
+        &self,
+        selector: Option<WireSelector>,
+        subscribed: bool,
+        dry_run: bool,
+        by: String,
+    ) -> Result<Changes, Status> {
+        let selector = self::selector(selector);
+        let changes = self.at_desk(move |desk| {
+            let lines = desk.select(&selector).map_err(select_status)?;
+            match (dry_run, subscribed) {
+                (true, _) => Ok(desk.would_change(&lines, subscribed)),
+                (false, true) => desk.subscribe(&lines, &by).map_err(control_status),
+                (false, false) => desk.unsubscribe(&lines, &by).map_err(control_status),
+            }
+        });
+        changes.await.map(Response::into_inner)
+    }
+}
+
+/// Who calls, for the log.
+fn caller<T>(request: &Request<T>) -> String {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
+    match (peer, request.remote_addr()) {
+        (Some(peer), _) => {
+            let process = peer.pid().map(|pid| format!(", pid {pid}")).unwrap_or_default();
+            format!("uid {}{process}", peer.uid())
+        }
+        (None, Some(address)) => address.to_string(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
 #[tonic::async_trait]
 impl Control for ControlService {
+    type WatchEventsStream = Events;
+
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<SubscribeResponse>, Status> {
-        let selector = selector(request.into_inner().selector);
+        let by = caller(&request);
+        let SubscribeRequest { selector, dry_run } = request.into_inner();
+        let Changes { changed, unchanged } = self.switch(selector, true, dry_run, by).await?;
         self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
-            let Changes { changed, unchanged } = desk.subscribe(&lines).map_err(control_status)?;
             Ok(SubscribeResponse { changed: desk.groups(&changed), unchanged: desk.groups(&unchanged) })
         })
         .await
     }
 
     async fn unsubscribe(&self, request: Request<UnsubscribeRequest>) -> Result<Response<UnsubscribeResponse>, Status> {
-        let selector = selector(request.into_inner().selector);
+        let by = caller(&request);
+        let UnsubscribeRequest { selector, dry_run } = request.into_inner();
+        let Changes { changed, unchanged } = self.switch(selector, false, dry_run, by).await?;
         self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
-            let Changes { changed, unchanged } = desk.unsubscribe(&lines).map_err(control_status)?;
             Ok(UnsubscribeResponse { changed: desk.groups(&changed), unchanged: desk.groups(&unchanged) })
         })
         .await
+    }
+
+    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Result<Response<Events>, Status> {
+        let channel = request.into_inner().channel;
+        if !channel.is_empty() {
+            let selector = Selector { channel: Some(channel.clone()), ..Selector::default() };
+            self.desk.select(&selector).map_err(select_status)?;
+        }
+        self.desk.watch.watch(channel).map(Response::new)
     }
 
     async fn list_groups(&self, request: Request<ListGroupsRequest>) -> Result<Response<ListGroupsResponse>, Status> {

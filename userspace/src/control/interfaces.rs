@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering::Acquire;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use feedhandler_proto::v1::InterfaceFault;
+use feedhandler_proto::v1::event::What;
+
 use super::{Desk, locked};
 use crate::edge::{EdgeError, Fault, Health, OpenedPort, enter, reopen};
 use crate::metrics::PortCounts;
@@ -56,10 +59,12 @@ impl Desk {
         if before != after {
             if let Some(fault) = before {
                 tracing::info!(interface = name, fault = fault.label(), "fault is over");
+                self.tell_fault(interface, fault, true, "");
             }
             if let Some((fault, particulars)) = &now {
                 health.begun[*fault as usize] += 1;
                 tracing::warn!(interface = name, fault = fault.label(), particulars, "interface fault");
+                self.tell_fault(interface, *fault, false, particulars);
             }
         }
         health.now = now;
@@ -70,6 +75,14 @@ impl Desk {
         locked(&self.interfaces[interface].health).begun[fault as usize] += 1;
         let name = &self.plan.interfaces[interface].name;
         tracing::warn!(interface = name, fault = fault.label(), "interface fault, over already");
+        self.tell_fault(interface, fault, false, "over already");
+        self.tell_fault(interface, fault, true, "");
+    }
+
+    fn tell_fault(&self, interface: usize, fault: Fault, over: bool, particulars: &str) {
+        let interface = self.plan.interfaces[interface].name.clone();
+        let (fault, particulars) = (fault.label().to_owned(), particulars.to_owned());
+        self.watch.tell(What::InterfaceFault(InterfaceFault { interface, fault, over, particulars }));
     }
 
     /// Whether nothing comes or goes on an interface now.

@@ -1,9 +1,12 @@
 //! Switching lines on and off: join, rule, worker; undone in reverse when a step fails.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use feedhandler_proto::v1::LineSwitched;
+use feedhandler_proto::v1::event::What;
 
 use super::{ControlError, Desk, locked};
 use crate::steering::{Lease, SteeringError};
@@ -98,31 +101,41 @@ impl Turn {
 }
 
 impl Desk {
-    /// Puts the lines in force that the configuration wants: the last step of start-up.
+    /// Puts the lines in force that the configuration or the subscriptions file wants: the last step of start-up.
     ///
     /// # Errors
     /// As [`Self::subscribe`]; then none is in force.
     pub fn start_lines(&self) -> Result<Changes, ControlError> {
-        let wanted: Vec<usize> = (0..self.plan.lines.len()).filter(|line| self.plan.lines[*line].subscribed).collect();
-        self.subscribe(&wanted)
+        let desired: Vec<bool> = locked(&self.states).iter().map(|state| state.desired).collect();
+        let wanted: Vec<usize> = (0..self.plan.lines.len()).filter(|line| desired[*line]).collect();
+        self.subscribe(&wanted, "the start")
     }
 
-    /// Puts lines in force; those that are already stay as they are. Waits for the workers to confirm (a second each at
+    /// Puts lines in force, as somebody (`by`) asks; those that are already stay as they are. Waits for the workers to confirm (a second each at
     /// most), so not for an async thread.
     ///
     /// # Errors
     /// The first step that failed. All lines are then as they were before, but those that
     /// [`ControlError::NotUndone`] names.
-    pub fn subscribe(&self, lines: &[usize]) -> Result<Changes, ControlError> {
-        self.turn(lines, Turn::On)
+    pub fn subscribe(&self, lines: &[usize], by: &str) -> Result<Changes, ControlError> {
+        self.turn(lines, Turn::On, by)
     }
 
     /// Takes lines out of force; those that are already stay as they are. Waits like [`Self::subscribe`].
     ///
     /// # Errors
     /// As [`Self::subscribe`].
-    pub fn unsubscribe(&self, lines: &[usize]) -> Result<Changes, ControlError> {
-        self.turn(lines, Turn::Off)
+    pub fn unsubscribe(&self, lines: &[usize], by: &str) -> Result<Changes, ControlError> {
+        self.turn(lines, Turn::Off, by)
+    }
+
+    /// What [`Self::subscribe`], or else [`Self::unsubscribe`], would change now.
+    #[must_use]
+    pub fn would_change(&self, lines: &[usize], subscribed: bool) -> Changes {
+        let held = locked(&self.lines);
+        let turn = if subscribed { Turn::On } else { Turn::Off };
+        let (unchanged, changed) = lines.iter().partition(|line| held[**line].is(turn));
+        Changes { changed, unchanged }
     }
 
     /// The state of every line, in the order of the plan. Never waits for a change that is under way.
@@ -140,10 +153,26 @@ impl Desk {
         locked(&self.states).iter().map(|state| state.in_force).collect()
     }
 
-    fn turn(&self, lines: &[usize], turn: Turn) -> Result<Changes, ControlError> {
+    fn turn(&self, lines: &[usize], turn: Turn, by: &str) -> Result<Changes, ControlError> {
         let mut held = locked(&self.lines);
         let (unchanged, changed): (Vec<usize>, Vec<usize>) = lines.iter().partition(|line| held[**line].is(turn));
-        if let Some((line, error)) = self.without_room(&changed) {
+        let result = self.turn_all(&changed, &mut held, turn);
+        if result.is_ok() {
+            for &line in lines {
+                held[line].desired = turn == Turn::On;
+                held[line].error = None;
+                self.show(line, &held[line]);
+            }
+            self.save(&held);
+        }
+        drop(held);
+        self.tell_switched(&changed, turn, by, result.as_ref().err());
+        result.map(|()| Changes { changed, unchanged })
+    }
+
+    /// Turns every line, or none.
+    fn turn_all(&self, changed: &[usize], held: &mut [Held], turn: Turn) -> Result<(), ControlError> {
+        if let Some((line, error)) = self.without_room(changed) {
             held[line].error = Some(error.to_string());
             self.show(line, &held[line]);
             return Err(error);
@@ -153,22 +182,36 @@ impl Desk {
             self.show(line, &held[line]);
             if let Err(error) = result {
                 held[line].error = Some(error.to_string());
-                return Err(self.undo(&changed[..=done], &mut held, turn, error));
+                return Err(self.undo(&changed[..=done], held, turn, error));
             }
         }
+        Ok(())
+    }
+
+    /// Keeps what is desired for the next start. Where it cannot be, the change is in force all the same.
+    fn save(&self, held: &[Held]) {
+        let Some(file) = &self.state_file else { return };
+        if let Err(error) = file.save(&self.plan, held.iter().map(|held| held.desired)) {
+            self.unsaved.fetch_add(1, Relaxed);
+            tracing::error!(%error, "subscriptions are not saved: the next start will not know of this change");
+        }
+    }
+
+    /// Who changed what goes to the log and to everybody who watches, also when it failed.
+    fn tell_switched(&self, lines: &[usize], turn: Turn, by: &str, error: Option<&ControlError>) {
+        let subscribed = turn == Turn::On;
+        let error = error.map(ToString::to_string).unwrap_or_default();
         for &line in lines {
-            held[line].desired = turn == Turn::On;
-            held[line].error = None;
-            self.show(line, &held[line]);
+            let (channel, name) = self.names(line);
+            let group = self.plan.lines[line].group.to_string();
+            if error.is_empty() {
+                tracing::info!(channel, line = name, group, subscribed, by, "line switched");
+            } else {
+                tracing::warn!(channel, line = name, group, subscribed, by, error, "line not switched");
+            }
+            let (by, error) = (by.to_owned(), error.clone());
+            self.watch.tell(What::LineSwitched(LineSwitched { channel, line: name, group, subscribed, by, error }));
         }
-        drop(held);
-        for &line in &changed {
-            let plan = &self.plan.lines[line];
-            let channel = &self.plan.channels[plan.channel].name;
-            let subscribed = turn == Turn::On;
-            tracing::info!(channel, line = plan.name, group = %plan.group, subscribed, "line switched");
-        }
-        Ok(Changes { changed, unchanged })
     }
 
     /// Lets everybody see a line as it is now.

@@ -45,12 +45,14 @@ pub async fn serve(
     if let Some(listener) = listeners.metrics {
         servers.spawn(serve_metrics(Arc::clone(&desk), listener, stopped.clone()));
     }
+    let ended_desk = Arc::clone(&desk);
     servers.spawn(poll(desk, stopped));
     let early = tokio::select! {
         () = shutdown => None,
         ended = servers.join_next() => ended,
     };
     drop(stop);
+    ended_desk.watch.end();
     let rest = async { while servers.join_next().await.is_some() {} };
     if tokio::time::timeout(SHUTDOWN_GRACE, rest).await.is_err() {
         tracing::warn!("connections were still open at shutdown; they are cut");

@@ -8,6 +8,8 @@ mod canary;
 mod metrics;
 mod service;
 mod sockets;
+mod state;
+mod watch;
 
 use std::future::Future;
 use std::net::Ipv4Addr;
@@ -82,7 +84,8 @@ impl Bench {
             r#"
             [handler]
             name = "bench"
-            grpc = "unix:{}/control.sock"
+            grpc = "unix:{0}/control.sock"
+            subscriptions_file = "{0}/kept/subscriptions.json"
             metrics = "127.0.0.1:0"
             [[interface]]
             name = "lo"
@@ -102,11 +105,11 @@ impl Bench {
             [[feed.channel.line]]
             name = "A"
             interface = "lo"
-            group = "{}:26400"
+            group = "{1}:26400"
             [[feed.channel.line]]
             name = "B"
             interface = "lo"
-            group = "{}:26400"
+            group = "{2}:26400"
             [[destination]]
             name = "out"
             channel = "itch/equities"

@@ -117,6 +117,8 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     out.gauge("build_info", "Always 1; the labels say what runs", [(labels, 1)])?;
     let help = "When the handler started, since 1970 UTC";
     out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;
+    let help = "Changes of subscriptions that could not be written to the subscriptions file";
+    out.counter("subscriptions_unsaved", help, [(vec![], desk.unsaved_changes())])?;
     let ready = desk.not_ready_reasons().is_empty();
     out.gauge("ready", "1 when all workers are alive and all desired lines in force", [(vec![], ready.into())])
 }

@@ -22,6 +22,16 @@ pub(super) fn state_dir(check: &mut Checker, value: &str) -> PathBuf {
     PathBuf::from(value)
 }
 
+/// `handler.subscriptions_file`.
+pub(super) fn subscriptions_file(check: &mut Checker, value: Option<&str>) -> Option<PathBuf> {
+    let value = value?;
+    if !value.starts_with('/') || value.ends_with('/') {
+        let reason = "must be an absolute path of a file, such as \"/var/lib/feedhandler/subscriptions.json\"";
+        check.problem("handler.subscriptions_file", quoted(value), reason);
+    }
+    Some(PathBuf::from(value))
+}
+
 /// The values of one `[interface.nic]`; `at` is its path.
 pub(super) fn settings(check: &mut Checker, at: &str, written: Option<&Nic>) -> NicPlan {
     let Some(nic) = written else { return NicPlan::default() };

@@ -153,6 +153,19 @@ fn the_filter_and_the_nic_must_agree_about_tags() {
 }
 
 #[test]
+fn the_subscriptions_file_is_an_absolute_path() {
+    assert_eq!(parse(GOOD).unwrap().subscriptions_file, None);
+    for wrong in ["subscriptions.json", "/var/lib/feedhandler/", ""] {
+        let text = GOOD.replacen("name = \"test\"", &format!("name = \"test\"\nsubscriptions_file = \"{wrong}\""), 1);
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(
+            error.contains("handler.subscriptions_file = ") && error.contains("must be an absolute path"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn the_state_directory_is_absolute() {
     let relative = GOOD.replacen("name = \"test\"", "name = \"test\"\nstate_dir = \"run\"", 1);
     let error = parse(&relative).unwrap_err().to_string();

@@ -36,7 +36,7 @@ async fn a_group_that_the_worker_s_socket_is_refused_is_not_in_force_and_says_wh
     assert!(!state.in_force && state.error.unwrap().contains("was refused the group"));
     bench
         .served(async |served| {
-            let request = SubscribeRequest { selector: line("B") };
+            let request = SubscribeRequest { selector: line("B"), dry_run: false };
             let status = served.client().await.subscribe(request).await.unwrap_err();
             assert_eq!(status.code(), Code::FailedPrecondition);
         })
@@ -59,7 +59,7 @@ async fn subscribing_joins_tells_the_worker_and_is_idempotent() {
     bench
         .served(async |served| {
             let mut client = served.client().await;
-            let request = UnsubscribeRequest { selector: line("A") };
+            let request = UnsubscribeRequest { selector: line("A"), dry_run: false };
             let answer = client.unsubscribe(request.clone()).await.unwrap().into_inner();
             assert_eq!((names(&answer.changed), names(&answer.unchanged)), (vec!["A"], vec![]));
             assert!(!answer.changed[0].in_force && !answer.changed[0].desired);
@@ -76,7 +76,13 @@ async fn subscribing_joins_tells_the_worker_and_is_idempotent() {
     bench
         .served(async |served| {
             let selector = Some(WireSelector { channel: "itch/equities".into(), group, ..WireSelector::default() });
-            let answer = served.client().await.subscribe(SubscribeRequest { selector }).await.unwrap().into_inner();
+            let answer = served
+                .client()
+                .await
+                .subscribe(SubscribeRequest { selector, dry_run: false })
+                .await
+                .unwrap()
+                .into_inner();
             assert_eq!((names(&answer.changed), answer.unchanged.len()), (vec!["A"], 0));
         })
         .await;
@@ -115,14 +121,17 @@ async fn bad_selectors_say_what_there_is() {
         .served(async |served| {
             let mut client = served.client().await;
             for (selector, code, says) in cases {
-                let error = client.subscribe(SubscribeRequest { selector: selector.clone() }).await.unwrap_err();
+                let error = client
+                    .subscribe(SubscribeRequest { selector: selector.clone(), dry_run: false })
+                    .await
+                    .unwrap_err();
                 assert_eq!(error.code(), code, "{selector:?}: {error}");
                 assert!(error.message().contains(says), "{selector:?}: {}", error.message());
-                let error = client.unsubscribe(UnsubscribeRequest { selector }).await.unwrap_err();
+                let error = client.unsubscribe(UnsubscribeRequest { selector, dry_run: false }).await.unwrap_err();
                 assert_eq!(error.code(), code);
             }
             let huge = WireSelector { channel: "x".repeat(1 << 20), ..Default::default() };
-            let error = client.subscribe(SubscribeRequest { selector: Some(huge) }).await.unwrap_err();
+            let error = client.subscribe(SubscribeRequest { selector: Some(huge), dry_run: false }).await.unwrap_err();
             assert_eq!(error.code(), Code::OutOfRange, "{error}");
         })
         .await;
@@ -131,7 +140,7 @@ async fn bad_selectors_say_what_there_is() {
 
 /// What the service says to a subscription of everything.
 async fn refusal(bench: &mut Bench) -> tonic::Status {
-    let request = SubscribeRequest { selector: Some(WireSelector { all: true, ..Default::default() }) };
+    let request = SubscribeRequest { selector: Some(WireSelector { all: true, ..Default::default() }), dry_run: false };
     bench.served(async |served| served.client().await.subscribe(request).await.unwrap_err()).await
 }
 
@@ -153,7 +162,7 @@ async fn a_full_command_queue_is_seen_before_the_first_step() {
     assert!(bench.desk.line_states()[0].error.is_some());
     // Once the worker goes on, the same request succeeds.
     bench.worker.is_stuck.store(false, Relaxed);
-    bench.desk.subscribe(&[0, 1]).unwrap();
+    bench.desk.subscribe(&[0, 1], "a test").unwrap();
     assert_eq!(bench.joined(), [true, true]);
     assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
 }
@@ -173,8 +182,8 @@ async fn nothing_is_in_force_that_the_worker_has_not_confirmed() {
     assert!(states.iter().all(|state| !state.in_force) && states[0].error.is_some(), "{states:?}");
     // The worker goes on: it sees the change and its undoing, and then whatever is asked next.
     bench.worker.is_stuck.store(false, Relaxed);
-    bench.desk.unsubscribe(&[0]).unwrap();
-    bench.desk.subscribe(&[0, 1]).unwrap();
+    bench.desk.unsubscribe(&[0], "a test").unwrap();
+    bench.desk.subscribe(&[0, 1], "a test").unwrap();
     assert_eq!(bench.switched(), [(0, true), (0, false), (0, false), (0, true), (1, true)]);
     assert!(bench.desk.line_states().iter().all(|state| state.in_force && state.error.is_none()));
 }
@@ -185,7 +194,7 @@ fn a_failed_change_is_undone_and_seen_meanwhile_without_waiting() {
     bench.desk.start_lines().unwrap();
     bench.worker.is_stuck.store(true, Relaxed);
     let desk = Arc::clone(&bench.desk);
-    let change = std::thread::spawn(move || desk.unsubscribe(&[0, 1]));
+    let change = std::thread::spawn(move || desk.unsubscribe(&[0, 1], "a test"));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
     // The change waits for the worker; whoever looks does not, and sees that line A is not certain any more.
     while bench.desk.links()[0].room() == COMMAND_QUEUE {

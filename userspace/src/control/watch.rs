@@ -1,0 +1,91 @@
+//! Events, for everybody who watches: one bounded queue that all read, so that who reads slowly misses some and delays nobody.
+#![forbid(unsafe_code)]
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use feedhandler_proto::v1::event::What;
+use feedhandler_proto::v1::{Event, EventsMissed};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use super::locked;
+use crate::clock::utc_ns;
+
+/// Events that a watcher may be behind.
+const BEHIND: usize = 1024;
+
+/// Most watchers at a time.
+pub(super) const MOST_WATCHERS: usize = 64;
+
+/// What a watcher reads.
+pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+
+/// The events and who reads them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// None once the handler stops.
+    sender: Mutex<Option<broadcast::Sender<Event>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let sender = Mutex::new(Some(broadcast::Sender::new(BEHIND)));
+        Self { sender, places: Arc::new(Semaphore::new(MOST_WATCHERS)) }
+    }
+}
+
+impl Watch {
+    /// Tells everybody.
+    pub(super) fn tell(&self, what: What) {
+        if let Some(sender) = &*locked(&self.sender) {
+            // An error says that nobody watches.
+            let _ = sender.send(Event { time_ns: utc_ns(), what: Some(what) });
+        }
+    }
+
+    /// Events from now on; with a channel, its own only.
+    ///
+    /// # Errors
+    /// Too many watch already, or the handler stops.
+    pub(super) fn watch(&self, channel: String) -> Result<Events, Status> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{MOST_WATCHERS} callers watch already, and no more may; end one of them"
+            ))
+        })?;
+        let sender = locked(&self.sender);
+        let sender = sender.as_ref().ok_or_else(|| Status::unavailable("the handler stops"))?;
+        Ok(Box::pin(BroadcastStream::new(sender.subscribe()).filter_map(move |event| of(event, &channel, &place))))
+    }
+
+    /// Ends every watcher's stream, after what it has not read yet.
+    pub(super) fn end(&self) {
+        *locked(&self.sender) = None;
+    }
+}
+
+/// What a watcher of `channel` gets of an event. It keeps its place as long as its stream lives.
+fn of(
+    event: Result<Event, BroadcastStreamRecvError>,
+    channel: &str,
+    _place: &OwnedSemaphorePermit,
+) -> Option<Result<Event, Status>> {
+    let event = event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(count)| Event {
+        time_ns: utc_ns(),
+        what: Some(What::EventsMissed(EventsMissed { count })),
+    });
+    let is_wanted = channel.is_empty()
+        || match event.what.as_ref()? {
+            What::MessagesLost(lost) => lost.channel == channel,
+            What::ChannelChanged(changed) => changed.channel == channel,
+            What::LineSwitched(switched) => switched.channel == channel,
+            What::InterfaceFault(_) => false,
+            What::EventsMissed(_) => true,
+        };
+    is_wanted.then_some(Ok(event))
+}
