@@ -1,6 +1,7 @@
 //! The command line of `feedctl`, so that tests can use it as a person would.
 #![forbid(unsafe_code)]
 
+mod top;
 mod watch;
 
 use std::time::Duration;
@@ -54,6 +55,12 @@ enum Verb {
     Subscribe(Switch),
     /// Leaves the groups of the selected lines
     Unsubscribe(Switch),
+    /// Shows rates, gaps, latencies and drops, live; q ends
+    Top {
+        /// Time between two looks, milliseconds
+        #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(100..=60_000))]
+        interval_ms: u64,
+    },
     /// Prints events as they happen (losses, channel states, faults, who switched what) until interrupted
     Watch {
         /// Only those of this channel, as feed/channel
@@ -125,10 +132,13 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
         let channel = channel.clone().unwrap_or_default();
         return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
     }
+    if let Verb::Top { interval_ms } = &arguments.verb {
+        return top::run(arguments, Duration::from_millis(*interval_ms)).await.map(|()| String::new());
+    }
     let mut client = ControlClient::new(connect(&arguments.endpoint).await?);
     let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
     let (table, json) = match &arguments.verb {
-        Verb::Watch { .. } => unreachable!("done above"),
+        Verb::Watch { .. } | Verb::Top { .. } => unreachable!("done above"),
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
