@@ -49,8 +49,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let DataPath { edges, workers, links, ends } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
-    for Edge { interface, steering, mode, refused } in edges {
-        interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
+    for Edge { interface, steering, mode, jumbo, refused } in edges {
+        interfaces.push(InterfaceLink { mode_in_force: mode, jumbo, steering, refused });
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
@@ -137,7 +137,7 @@ fn log_mode(wanted: &InterfacePlan, edge: &Edge) {
     for Refusal { mode, why } in &edge.refused {
         info!(interface = %wanted.name, mode = mode.label(), why, "mode cannot be had");
     }
-    info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
+    info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), jumbo = edge.jumbo, "mode");
 }
 
 /// Stops and joins the workers. Their sockets close here, after the programs were detached.
