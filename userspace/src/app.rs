@@ -16,6 +16,7 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper;
 use crate::limits;
+use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
 use crate::steering::nic;
@@ -138,6 +139,9 @@ fn log_mode(wanted: &InterfacePlan, edge: &Edge) {
         info!(interface = %wanted.name, mode = mode.label(), why, "mode cannot be had");
     }
     info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), jumbo = edge.jumbo, "mode");
+    if edge.jumbo && edge.interface.exceeds_frame(JUMBO_BYTES) {
+        warn!(interface = %wanted.name, "datagrams of more than 9878 bytes, which its MTU admits, will be dropped (too_long)");
+    }
 }
 
 /// Stops and joins the workers. Their sockets close here, after the programs were detached.
