@@ -55,6 +55,8 @@ impl Gather {
     }
 
     /// Takes the next piece; the packet, if that was its last. What is dropped is counted and its frame freed.
+    // Out of the way of packets in one frame.
+    #[cold]
     pub(super) fn add(
         &mut self,
         frames: &Frames,
@@ -95,6 +97,7 @@ impl Gather {
         if !fits {
             self.lose(frames, piece.has_more, DropReason::TooLong, drops);
         } else if !piece.has_more
+            // Whatever was under way is over.
             && let State::Filling(whole) = std::mem::take(&mut self.0)
         {
             frames.assign(&whole.frame, Owner::User);
@@ -106,6 +109,7 @@ impl Gather {
 
     /// Drops the packet that is under way, or that a bad piece would have begun, unless it was dropped already. Where it
     /// `has_more` pieces they are dropped, too.
+    #[cold]
     pub(super) fn lose(&mut self, frames: &Frames, has_more: bool, reason: DropReason, drops: &mut DropCounts) {
         let next = if has_more { State::Skipping } else { State::Idle };
         match std::mem::replace(&mut self.0, next) {

@@ -90,10 +90,11 @@ impl XskRx {
                 continue;
             };
             *lent -= 1;
-            let mut meta = None;
+            let (mut len, mut meta) = (piece.len, None);
             let found = if piece.has_more || gather.is_under_way() {
                 let Some(whole) = gather.add(frames, frame, piece, *cookie, counts, drops) else { continue };
                 Whole { frame, meta } = whole;
+                len = frames.data(&frame).len();
                 Ok(())
             } else if frames.set_packet(&frame, start, piece.len) {
                 meta = frames.take_meta(&mut frame, *cookie);
@@ -101,7 +102,7 @@ impl XskRx {
             } else {
                 Err(DropReason::BadBounds)
             };
-            match found.and_then(|()| find_datagram(frames, &frame, meta, rules)) {
+            match found.and_then(|()| find_datagram(frames, &frame, len, meta, rules)) {
                 Ok((Classified { line, payload_offset, payload_len }, stamp_ns)) => {
                     let received_ns = stamp_ns.unwrap_or_else(|| *seen_ns.get_or_insert_with(clock::monotonic_ns));
                     batch.push(Received { frame, payload_offset, payload_len, line, received_ns });
@@ -195,14 +196,14 @@ fn poll_driver(rx: &RxRing, counts: &mut PortCounts) {
 fn find_datagram(
     frames: &Frames,
     frame: &Frame,
+    len: usize,
     meta: Option<FrameMeta>,
     rules: &Rules,
 ) -> Result<(Classified, Option<u64>), DropReason> {
-    let data = frames.data(frame);
     let Some(meta) = meta else {
-        return Ok((rules.classify(data)?, None));
+        return Ok((rules.classify(frames.data(frame))?, None));
     };
-    if usize::from(meta.payload_offset) + usize::from(meta.payload_len) > data.len() {
+    if usize::from(meta.payload_offset) + usize::from(meta.payload_len) > len {
         return Err(DropReason::BadBounds);
     }
     let found = Classified { line: meta.line, payload_offset: meta.payload_offset, payload_len: meta.payload_len };
