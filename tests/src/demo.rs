@@ -62,6 +62,9 @@ pub struct Options {
     /// The handler's configuration. Default: config/demo.toml as built in.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// MTU of the lines' links. With more than 1500 the exchange fills packets of up to 8900 bytes. A generated day only.
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(1500..=9898), conflicts_with = "capture")]
+    pub mtu: u16,
     /// Let gaps wait ten times as long as configured: for busy machines, where a sender that waits for its core between
     /// its packets on A and B would pass for loss.
     #[arg(long, hide = true)]

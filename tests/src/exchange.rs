@@ -29,6 +29,8 @@ pub struct ExchangeSettings {
     pub burst_share: f64,
     /// Messages after which a line closes a packet: drawn anew for each packet, from 1 to this.
     pub packet_messages: u16,
+    /// Largest UDP payload, bytes.
+    pub payload_bytes: usize,
     /// A packet is closed this long after its first message at the latest.
     pub packet_ns: u64,
     /// A line that has sent nothing for so long sends a heartbeat.
@@ -57,6 +59,7 @@ impl Default for ExchangeSettings {
             rate: 100_000.0,
             burst_share: 0.3,
             packet_messages: 24,
+            payload_bytes: mold::MAX_PAYLOAD_BYTES,
             packet_ns: 200_000,
             heartbeat_ns: 100_000_000,
             lead_ns: 150_000_000,
@@ -190,7 +193,8 @@ impl<I: Iterator<Item = Message>> Exchange<I> {
             }
             let packing = &mut self.packings[line];
             if packing.packet.count() == 0 {
-                packing.packet = Packet::new(&self.settings.session, self.next_sequence);
+                let ExchangeSettings { session, payload_bytes, .. } = &self.settings;
+                packing.packet = Packet::with_room(session, self.next_sequence, *payload_bytes);
                 packing.opened_ns = self.clock_ns;
                 packing.target = self.rng.random_range(1..=self.settings.packet_messages.max(1));
             }

@@ -21,23 +21,30 @@ pub struct Packet {
     bytes: Vec<u8>,
     first: u64,
     count: u16,
+    most_bytes: usize,
 }
 
 impl Packet {
     /// An empty packet whose first message will be number `first`.
     #[must_use]
     pub fn new(session: &Session, first: u64) -> Self {
-        let mut bytes = Vec::with_capacity(MAX_PAYLOAD_BYTES);
+        Self::with_room(session, first, MAX_PAYLOAD_BYTES)
+    }
+
+    /// The same, of at most so many bytes.
+    #[must_use]
+    pub fn with_room(session: &Session, first: u64, most_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(most_bytes);
         bytes.extend_from_slice(session);
         bytes.extend_from_slice(&first.to_be_bytes());
         bytes.extend_from_slice(&[0, 0]);
-        Self { bytes, first, count: 0 }
+        Self { bytes, first, count: 0, most_bytes }
     }
 
     /// True if the message fits as one more block.
     #[must_use]
     pub fn has_room(&self, message: &[u8]) -> bool {
-        self.bytes.len() + 2 + message.len() <= MAX_PAYLOAD_BYTES
+        self.bytes.len() + 2 + message.len() <= self.most_bytes
     }
 
     /// Appends one message block.

@@ -16,6 +16,7 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper;
 use crate::limits;
+use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
 use crate::steering::nic;
@@ -49,8 +50,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let DataPath { edges, workers, links, ends } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
-    for Edge { interface, steering, mode, refused } in edges {
-        interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
+    for Edge { interface, steering, mode, jumbo, refused } in edges {
+        interfaces.push(InterfaceLink { mode_in_force: mode, jumbo, steering, refused });
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
@@ -137,7 +138,10 @@ fn log_mode(wanted: &InterfacePlan, edge: &Edge) {
     for Refusal { mode, why } in &edge.refused {
         info!(interface = %wanted.name, mode = mode.label(), why, "mode cannot be had");
     }
-    info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), "mode");
+    info!(interface = %wanted.name, wanted = wanted.mode.label(), in_force = edge.mode.label(), jumbo = edge.jumbo, "mode");
+    if edge.jumbo && edge.interface.exceeds_frame(JUMBO_BYTES) {
+        warn!(interface = %wanted.name, "datagrams of more than 9878 bytes, which its MTU admits, will be dropped (too_long)");
+    }
 }
 
 /// Stops and joins the workers. Their sockets close here, after the programs were detached.

@@ -49,6 +49,8 @@ pub const ALIVE_NS: u64 = 1_000_000_000;
 pub struct InterfaceLink {
     /// The mode that the sockets have, as read back from the kernel.
     pub mode_in_force: Mode,
+    /// Whether packets longer than a frame are received ([`Edge::jumbo`](crate::edge::Edge::jumbo)).
+    pub jumbo: bool,
     /// The attached XDP program; `None` with kernel sockets, and on an interface that only transmits.
     pub steering: Option<Steering>,
     /// Better modes that could not be had.
@@ -78,6 +80,7 @@ pub struct Desk {
 #[derive(Debug)]
 struct Interface {
     mode_in_force: Mode,
+    jumbo: bool,
     refused: Vec<Refusal>,
     steering: Mutex<Option<Steering>>,
     health: Mutex<Health>,
@@ -99,6 +102,7 @@ impl Desk {
             .into_iter()
             .map(|link| Interface {
                 mode_in_force: link.mode_in_force,
+                jumbo: link.jumbo,
                 refused: link.refused,
                 steering: Mutex::new(link.steering),
                 health: Mutex::default(),

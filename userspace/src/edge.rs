@@ -115,6 +115,9 @@ pub struct Edge {
     pub steering: Option<Steering>,
     /// The mode that is in force.
     pub mode: Mode,
+    /// Whether it receives packets that are longer than a frame: by multi-buffer AF_XDP, or in larger frames of kernel
+    /// sockets. Decided by its MTU when it was brought up, for good.
+    pub jumbo: bool,
     /// The better modes that were tried and could not be had.
     pub refused: Vec<Refusal>,
 }

@@ -68,7 +68,7 @@ fn copy_in(
 ) {
     let mut frame = frames.alloc().expect("the caller has seen that there are free frames");
     if payload.len() > frames.payload_capacity() {
-        drops.add(DropReason::BadBounds);
+        drops.add(DropReason::TooLong);
         return frames.free(frame);
     }
     frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);

@@ -28,7 +28,7 @@ pub use membership::{
     IgmpVersion, Lease, MembershipCounts, MembershipEvent, MembershipKey, Memberships, forced_igmp_version,
     igmp_version,
 };
-pub use probe::{DriverFeatures, driver_features, interface_index};
+pub use probe::{DriverFeatures, driver_features, has_multi_buffer_sockets, interface_index};
 pub use trial::{TestRun, Trial, Trials, XDP_DROP, XDP_PASS, XDP_REDIRECT};
 
 use crate::config::plan::Mode;
@@ -191,7 +191,7 @@ fn wait_until_free(interface: &str, interface_index: u32) -> Result<(), Steering
     loop {
         match probe::check_nothing_attached(interface, interface_index) {
             Err(SteeringError::AlreadyAttached { program, .. })
-                if program == filter::PROGRAM && Instant::now() < give_up =>
+                if program.starts_with(filter::PROGRAM) && Instant::now() < give_up =>
             {
                 std::thread::sleep(RETRY_INTERVAL);
             }

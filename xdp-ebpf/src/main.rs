@@ -4,14 +4,18 @@
 //! the kernel's network stack as if the program were absent. Only where the interface is said to carry nothing but feeds
 //! is multicast dropped that no rule takes ([`decide`] says just what): the stack would spend far more on throwing it away.
 //!
+//! There are two builds of it, of which the loader takes one. [`feed_filter`] is for packets that lie in one buffer each:
+//! the kernel lets it onto no interface whose MTU allows more. [`feed_filter_sg`] takes packets over several buffers, too
+//! (multi-buffer XDP, Linux 5.18). The headers must lie in the first, as every driver has it.
+//!
 //! Build with the BPF toolchain only (userspace/build.rs does).
 #![no_std]
 #![no_main]
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{xdp_action, xdp_md};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use aya_ebpf::helpers::generated::bpf_xdp_adjust_meta;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_meta, bpf_xdp_get_buff_len};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
@@ -55,7 +59,17 @@ static LICENSE: [u8; 11] = *b"Apache-2.0\0";
 
 #[xdp]
 pub fn feed_filter(ctx: XdpContext) -> u32 {
-    let (verdict, action) = match redirect(&ctx) {
+    filter::<false>(&ctx)
+}
+
+#[xdp(frags)]
+pub fn feed_filter_sg(ctx: XdpContext) -> u32 {
+    filter::<true>(&ctx)
+}
+
+#[inline(always)]
+fn filter<const SG: bool>(ctx: &XdpContext) -> u32 {
+    let (verdict, action) = match redirect::<SG>(ctx) {
         Ok(action) => (Verdict::Redirected, action),
         Err(verdict) if verdict.is_drop() => (verdict, xdp_action::XDP_DROP),
         Err(verdict) => (verdict, xdp_action::XDP_PASS),
@@ -70,8 +84,8 @@ pub fn feed_filter(ctx: XdpContext) -> u32 {
 
 /// Chooses the socket and stamps the frame. The action to return, or why the frame passes or is dropped.
 #[inline(always)]
-fn redirect(ctx: &XdpContext) -> Result<u32, Verdict> {
-    let packet = Packet { start: ctx.data(), end: ctx.data_end() };
+fn redirect<const SG: bool>(ctx: &XdpContext) -> Result<u32, Verdict> {
+    let packet = Packet::<SG> { start: ctx.data(), end: ctx.data_end(), ctx: ctx.ctx };
     let (parsed, rule) = decide(&packet, &Maps, DROP_UNSUBSCRIBED.load() != 0)?;
     // Choosing the target first costs one lookup where "is there a socket?" and then "redirect" would cost two, and
     // keeps a frame that passes free of our stamp. The helper only notes the target: the frame may still be stamped.
@@ -145,20 +159,28 @@ fn stamp(ctx: &XdpContext, parsed: &Parsed, line: u16, received_ns: u64) {
     unsafe { (start as *mut FrameMeta).write_unaligned(meta) };
 }
 
-/// The frame in the driver's buffer: addresses of its first byte and of the byte after its last.
-struct Packet {
+/// The frame in the driver's buffer: addresses of its first byte and of the byte after the last that can be read. With
+/// `SG` it may go on in further buffers, which cannot be read from here.
+struct Packet<const SG: bool> {
     start: usize,
     end: usize,
+    ctx: *mut xdp_md,
 }
 
-impl Packet {
+impl<const SG: bool> Packet<SG> {
+    /// Bytes in all buffers.
     #[inline(always)]
     fn len(&self) -> usize {
-        self.end - self.start
+        if SG {
+            // SAFETY: the context is the one that the program was called with; the helper only reads.
+            unsafe { bpf_xdp_get_buff_len(self.ctx) as usize }
+        } else {
+            self.end - self.start
+        }
     }
 }
 
-impl FrameBytes for Packet {
+impl<const SG: bool> FrameBytes for Packet<SG> {
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         let at = self.start + offset;
@@ -171,7 +193,7 @@ impl FrameBytes for Packet {
 
     #[inline(always)]
     fn is_at_least(&self, len: usize) -> bool {
-        self.start + len <= self.end
+        self.start + len <= self.end || (SG && len <= self.len())
     }
 }
 

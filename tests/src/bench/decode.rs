@@ -129,6 +129,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn channel(live: usize) -> anyhow::Result<Channel> {
     Ok(Channel::new(ChannelSettings {
+        payload_bytes: 0,
         index: 0,
         transport: TransportKind::MoldUdp64,
         decoder: DecoderKind::Itch50,

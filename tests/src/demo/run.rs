@@ -122,7 +122,8 @@ impl Stage {
         }
         let path = directory.path().join("demo.toml");
         let (lines, outputs): (Vec<LineAddress>, Vec<OutputAddress>) = (config.lines()?, config.outputs()?);
-        let network = Network::new(&lines, &outputs)?;
+        let mut network = Network::new(&lines, &outputs)?;
+        network.set_line_mtu(options.mtu)?;
         if options.recovery {
             config.ask_servers(&serve::addresses(&network))?;
         }

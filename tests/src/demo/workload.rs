@@ -10,6 +10,9 @@ use crate::day::{Day, DaySettings};
 use crate::exchange::ExchangeSettings;
 use crate::line::LineSettings;
 
+/// Largest UDP payload with large packets.
+const JUMBO_PAYLOAD_BYTES: usize = 8900;
+
 /// What is sent, and how.
 #[derive(Clone, Debug)]
 pub(super) enum Workload {
@@ -37,13 +40,23 @@ impl Workload {
             jitter_ns: 2_000,
             corrupt: 0.0,
         };
+        let jumbo = options.mtu > 1500;
+        let usual = ExchangeSettings::default();
         let exchange = ExchangeSettings {
+            payload_bytes: if jumbo {
+                JUMBO_PAYLOAD_BYTES.min(usize::from(options.mtu) - 28)
+            } else {
+                usual.payload_bytes
+            },
+            // From one message to more than fit, and time enough for them to come together.
+            packet_messages: if jumbo { 400 } else { usual.packet_messages },
+            packet_ns: if jumbo { 20_000_000 } else { usual.packet_ns },
             seed: options.seed,
             rate: options.rate,
             quiet_every: day.messages / 3,
             common_loss: options.common_loss,
             lines: [line, LineSettings { skew_ns: 15_000, jitter_ns: 5_000, ..line }],
-            ..Default::default()
+            ..usual
         };
         Ok(Self::Day { day, exchange })
     }

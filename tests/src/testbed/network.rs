@@ -23,6 +23,8 @@ pub(crate) struct Network {
     pub(crate) consumer_addresses: BTreeMap<String, Ipv4Addr>,
     /// Every link, sender first.
     links: Vec<[LinkEnd; 2]>,
+    /// MTU of the lines' links.
+    line_mtu: u16,
 }
 
 /// One end of a link.
@@ -42,6 +44,7 @@ impl Network {
             line_sources: BTreeMap::new(),
             consumer_addresses: BTreeMap::new(),
             links: Vec::new(),
+            line_mtu: 1500,
         };
         for line in lines.iter().filter(|line| line.source.is_some()).chain(lines) {
             if network.line_sources.contains_key(&line.interface) {
@@ -100,7 +103,24 @@ impl Network {
     pub(crate) fn relink(&self, interface: &str) -> Result<()> {
         let ours = |end: &LinkEnd| end.interface == interface && end.namespace == self.handler.name();
         let link = self.links.iter().find(|link| link.iter().any(ours));
-        self.make(link.with_context(|| format!("no link {interface}"))?)
+        let link = link.with_context(|| format!("no link {interface}"))?;
+        self.make(link)?;
+        self.enlarge(link)
+    }
+
+    /// Sets the MTU of both ends of every line's link.
+    pub(crate) fn set_line_mtu(&mut self, mtu: u16) -> Result<()> {
+        self.line_mtu = mtu;
+        self.links.iter().try_for_each(|link| self.enlarge(link))
+    }
+
+    fn enlarge(&self, link: &[LinkEnd; 2]) -> Result<()> {
+        if self.line_mtu == 1500 || link[0].namespace != self.exchange.name() {
+            return Ok(());
+        }
+        link.iter().try_for_each(|LinkEnd { namespace, interface, .. }| {
+            self.host(namespace).ip(&["link", "set", interface, "mtu", &self.line_mtu.to_string()]).map(drop)
+        })
     }
 
     fn host(&self, namespace: &str) -> &Namespace {

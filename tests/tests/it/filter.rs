@@ -11,6 +11,7 @@ use xdp_ebpf::frames::{Case, RULES, table};
 use xdp_ebpf::{GroupKey, GroupRule, Verdict};
 
 mod fuzz;
+mod jumbo;
 
 const COOKIE: u16 = 0xbeef;
 
@@ -24,8 +25,8 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(unsubscribed: Unsubscribed) -> Self {
-        let settings = FilterSettings { cookie: COOKIE, unsubscribed };
+    fn new(unsubscribed: Unsubscribed, multi_buffer: bool) -> Self {
+        let settings = FilterSettings { cookie: COOKIE, unsubscribed, multi_buffer };
         let mut filter = Filter::load(settings).expect("loading the XDP program needs root");
         for (key, rule) in RULES {
             filter.insert_rule(key, rule).unwrap();
@@ -47,6 +48,10 @@ impl Probe {
         (moved[0], run)
     }
 }
+
+/// Each policy with each build of the program.
+const BUILDS: [(Unsubscribed, bool); 4] =
+    [(Unsubscribed::Pass, false), (Unsubscribed::Drop, false), (Unsubscribed::Pass, true), (Unsubscribed::Drop, true)];
 
 /// An AF_XDP socket in the slot of queue 0, where test runs arrive. It need not be bound to be a target.
 fn occupy_queue_0(filter: &mut Filter) -> Socket {
@@ -72,8 +77,8 @@ fn action(verdict: Verdict) -> u32 {
 
 #[test]
 fn without_a_socket_no_frame_is_redirected_and_none_with_a_rule_is_dropped() {
-    for policy in [Unsubscribed::Pass, Unsubscribed::Drop] {
-        let mut probe = Probe::new(policy);
+    for (policy, multi_buffer) in BUILDS {
+        let mut probe = Probe::new(policy, multi_buffer);
         let cases = cases(policy);
         for (case, verdict) in &cases {
             let (got, run) = probe.run(&case.frame);
@@ -91,8 +96,8 @@ fn without_a_socket_no_frame_is_redirected_and_none_with_a_rule_is_dropped() {
 
 #[test]
 fn with_a_socket_matching_frames_are_stamped_and_redirected() {
-    for policy in [Unsubscribed::Pass, Unsubscribed::Drop] {
-        let mut probe = Probe::new(policy);
+    for (policy, multi_buffer) in BUILDS {
+        let mut probe = Probe::new(policy, multi_buffer);
         let _socket = occupy_queue_0(&mut probe.filter);
         let before_ns = feedhandler::clock::monotonic_ns();
         let mut expected_lines = std::collections::BTreeMap::<u16, (u64, u64)>::new();
@@ -128,7 +133,7 @@ fn with_a_socket_matching_frames_are_stamped_and_redirected() {
 
 #[test]
 fn rules_and_sockets_take_effect_at_once_and_can_be_taken_back() {
-    let mut probe = Probe::new(Unsubscribed::Pass);
+    let mut probe = Probe::new(Unsubscribed::Pass, false);
     let good = table().swap_remove(0).frame;
     let (key, rule) = RULES[0];
     assert_eq!(probe.run(&good).0, Verdict::PassNoSocket);

@@ -19,10 +19,39 @@ fn interfaces(running: &Running) -> Value {
     status["interfaces"].clone()
 }
 
-/// The lines' interface, and the other end, with room for large packets.
-fn enlarge(site: &Site) {
-    site.namespace.ip(&["link", "set", "fh-in", "mtu", "9000"]).expect("ip link");
-    site.far.ip(&["link", "set", "far-in", "mtu", "9000"]).expect("ip link");
+/// The lines' interface, and the other end, with room for packets of this size.
+fn enlarge(site: &Site, mtu: &str) {
+    site.namespace.ip(&["link", "set", "fh-in", "mtu", mtu]).expect("ip link");
+    site.far.ip(&["link", "set", "far-in", "mtu", mtu]).expect("ip link");
+}
+
+/// Sends packets of so many bytes at most until one comes through.
+fn carries(site: &Site, running: &Running, bytes: usize) {
+    let consumer = || Receiver::join("239.20.0.1:30001".parse().expect("a group"), Ipv4Addr::new(10, 9, 2, 2));
+    let mut consumer = site.far.enter(consumer).expect("inside").expect("a socket");
+    let sender = site.sender();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut sequence = 1;
+    // The worker joins at its own turn: what is sent before is not its.
+    loop {
+        let mut packet = Packet::with_room(b"0000000001", sequence, bytes);
+        while packet.has_room(MESSAGE) {
+            packet.push(MESSAGE);
+        }
+        sequence = packet.range().end;
+        let payload = packet.into_payload();
+        assert!(payload.len() + MESSAGE.len() + 2 > bytes);
+        sender.send(&payload).expect("sent");
+        let is_message = |payload: &[u8]| !mold::parse(payload).expect("MoldUDP64").blocks.is_empty();
+        if consumer.receive().expect("a socket").is_some_and(|(payload, _)| is_message(payload)) {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "nothing came: {}",
+            std::fs::read_to_string(&running.log).unwrap_or_default()
+        );
+    }
 }
 
 #[test]
@@ -33,9 +62,9 @@ fn a_forced_mode_that_is_not_to_be_had_says_why_and_what_would_work() {
         assert!(complaint.contains(part), "`{part}` in: {complaint}");
     }
     assert!(!site.attached());
-    enlarge(&site);
+    enlarge(&site, "12000");
     let complaint = site.refusal(&site.config("large", |text| text));
-    for part in ["\"native\" cannot be had", "9000", "mtu 1706", "`socket`"] {
+    for part in ["\"native\" cannot be had", "12000", "mtu 9898", "`socket`"] {
         assert!(complaint.contains(part), "`{part}` in: {complaint}");
     }
     assert!(!site.attached());
@@ -58,44 +87,47 @@ fn auto_takes_the_best_that_works_and_names_what_did_not() {
 }
 
 #[test]
-fn auto_ends_in_kernel_sockets_where_no_packet_would_fit_a_frame_and_they_carry_the_stream() {
+fn auto_ends_in_kernel_sockets_where_packets_may_be_longer_than_any_buffer_and_they_carry_the_stream() {
     let site = Site::new();
-    enlarge(&site);
+    enlarge(&site, "12000");
     let running = site.start_in("sockets", "auto");
     let interfaces = interfaces(&running);
     assert_eq!(interfaces[0]["mode_in_force"], "socket");
     let refused = interfaces[0]["modes_refused"].as_array().expect("a list");
     let modes: Vec<_> = refused.iter().map(|refused| refused["mode"].as_str().expect("a word")).collect();
     assert_eq!(modes, ["zero-copy", "native", "skb"]);
-    assert!(refused[2]["why"].as_str().expect("a reason").contains("9000"), "{refused:?}");
+    assert!(refused[2]["why"].as_str().expect("a reason").contains("12000"), "{refused:?}");
     assert_eq!(interfaces[1]["mode_in_force"], "native", "the output has frames that suffice");
     assert!(!site.attached(), "nothing is left of what was tried");
 
-    let consumer = || Receiver::join("239.20.0.1:30001".parse().expect("a group"), Ipv4Addr::new(10, 9, 2, 2));
-    let mut consumer = site.far.enter(consumer).expect("inside").expect("a socket");
-    let sender = site.sender();
-    let deadline = Instant::now() + Duration::from_secs(5);
-    // The worker joins at its own turn: what is sent before is not its.
-    for sequence in 1.. {
-        let mut packet = Packet::new(b"0000000001", sequence);
-        packet.push(MESSAGE);
-        sender.send(&packet.into_payload()).expect("sent");
-        let is_message = |payload: &[u8]| !mold::parse(payload).expect("MoldUDP64").blocks.is_empty();
-        if consumer.receive().expect("a socket").is_some_and(|(payload, _)| is_message(payload)) {
-            break;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "nothing came: {}",
-            std::fs::read_to_string(&running.log).unwrap_or_default()
-        );
+    carries(&site, &running, 9878);
+}
+
+#[test]
+fn auto_and_skb_take_packets_over_several_frames_where_the_mtu_demands_it() {
+    let site = Site::new();
+    enlarge(&site, "9000");
+    for (mode, in_force) in [("auto", "native"), ("skb", "skb")] {
+        let running = site.start_in(mode, mode);
+        assert_eq!(interfaces(&running)[0]["mode_in_force"], in_force);
+        let links = site.namespace.ip(&["-d", "link", "show", "dev", "fh-in"]).expect("ip link");
+        assert!(links.contains("name feed_filter_sg"), "{links}");
+        let log = std::fs::read_to_string(&running.log).expect("its log");
+        assert!(log.contains("jumbo=true"), "{log}");
+        carries(&site, &running, 8972);
     }
+    // With the usual MTU nothing of it is there.
+    enlarge(&site, "1500");
+    let running = site.start_in("usual", "auto");
+    let links = site.namespace.ip(&["-d", "link", "show", "dev", "fh-in"]).expect("ip link");
+    assert!(links.contains("name feed_filter ") && !links.contains("feed_filter_sg"), "{links}");
+    carries(&site, &running, 1472);
 }
 
 #[test]
 fn auto_does_not_end_in_kernel_sockets_where_they_would_lose_the_vlan() {
     let site = Site::new();
-    enlarge(&site);
+    enlarge(&site, "12000");
     let config = site.config("tagged", |text| {
         text.replace("\"native\"", "\"auto\"").replace("239.10.0.1:26400\"", "239.10.0.1:26400\"\nvlan = 7")
     });

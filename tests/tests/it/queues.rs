@@ -149,8 +149,10 @@ fn what_the_host_cannot_do_is_refused_with_the_remedy() {
         &queue("interface = \"fh-in\"\nqueue = 3", "interface = \"fh-in\"\nqueue = 0"),
         &["queue 0 of interface `fh-in` would have two owners: worker `w0`", "worker `w1`", "as many workers as"],
     );
-    rig.handler.ip(&["link", "set", "fh-in", "mtu", "1800"]).expect("ip link");
-    refused(&config, &["`fh-in`", "MTU 1800", "frame_bytes = 2048", "mtu 1706", "frame_bytes = 4096", "\"socket\""]);
+    rig.handler.ip(&["link", "set", "fh-in", "mtu", "9899"]).expect("ip link");
+    refused(&config, &["`fh-in`", "MTU 9899", "up to 9898 (over several frames)", "mtu 9898", "\"socket\""]);
+    rig.handler.ip(&["link", "set", "fh-in", "mtu", "9898"]).expect("ip link");
+    drop(rig.start(&config));
     drop(rig.start(&config.replace("frame_bytes = 2048", "frame_bytes = 4096")));
     rig.handler.ip(&["link", "set", "fh-in", "mtu", "1500"]).expect("ip link");
     rig.handler.ip(&["link", "set", "fh-out", "mtu", "1400"]).expect("ip link");

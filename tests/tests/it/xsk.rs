@@ -22,6 +22,7 @@ use veth::{
 };
 
 mod busy_poll;
+mod jumbo;
 mod tags;
 mod veth;
 

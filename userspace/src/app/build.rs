@@ -32,7 +32,7 @@ pub enum BuildError {
     TimeZone(#[from] TimeZoneError),
 }
 
-/// Settings of one channel; `utc_ns` is a time near which its session days lie.
+/// Settings of one channel whose packets are no longer than a frame; `utc_ns` is a time near which its session days lie.
 ///
 /// # Errors
 /// A time zone that the bundled database does not have.
@@ -48,6 +48,7 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
         stale_ns: channel.stale_ms * 1_000_000,
         backfill_ns: channel.recovery.as_ref().map_or(0, |recovery| recovery.backfill_ms * 1_000_000),
         hold_packets: channel.hold_packets,
+        payload_bytes: 0,
         max_orders: channel.max_orders,
         start: channel.start,
         midnights: Midnights::new(midnights(&channel.time_zone, utc_ns)?),
@@ -75,7 +76,7 @@ pub fn worker(
     mut ports: Vec<Port>,
     utc_ns: u64,
 ) -> Result<(Worker, WorkerLink, Option<Ends>), BuildError> {
-    let (channels, lines) = channels(plan, index, utc_ns)?;
+    let (channels, lines) = channels(plan, index, &ports, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
     let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
@@ -123,14 +124,22 @@ fn publisher(plan: &Plan, index: usize) -> Publisher {
     Publisher::new(streams.collect())
 }
 
+/// Longest payload that the ports by which a channel's lines come can receive, bytes.
+fn longest_payload(plan: &Plan, worker: usize, channel: usize, ports: &[Port]) -> usize {
+    let brings = |interface| plan.channels[channel].lines.iter().any(|line| plan.lines[*line].interface == interface);
+    let ports = plan.workers[worker].ports.iter().zip(ports).filter(|(queue, _)| brings(queue.interface));
+    ports.map(|(_, port)| port.frames.longest_payload()).max().unwrap_or(0)
+}
+
 /// The worker's channels, and by line of the plan which of them it belongs to.
 type Channels = (Vec<(usize, Channel)>, Vec<Option<LineSlot>>);
 
-fn channels(plan: &Plan, worker: usize, utc_ns: u64) -> Result<Channels, BuildError> {
+fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<Channels, BuildError> {
     let mut channels = Vec::new();
     let mut slots = vec![None; plan.channels.len()];
     for (index, wanted) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
-        let settings = channel_settings(plan, index, utc_ns)?;
+        let payload_bytes = longest_payload(plan, worker, index, ports);
+        let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
         let channel =
             Channel::new(settings).map_err(|source| BuildError::Channel { name: wanted.name.clone(), source })?;
         slots[index] = Some(channels.len());

@@ -138,8 +138,8 @@ impl Desk {
     /// What failed first; this can be tried again after another [`Self::vacate`].
     pub fn take_into_use(&self, interface: usize) -> Result<NetInterface, HealError> {
         let cookie = self.attach(interface)?;
-        let (link, ports) =
-            reopen(&self.plan, interface, self.mode_in_force(interface), cookie, &self.enabled_lines())?;
+        let (mode, jumbo) = (self.mode_in_force(interface), self.interfaces[interface].jumbo);
+        let (link, ports) = reopen(&self.plan, interface, mode, jumbo, cookie, &self.enabled_lines())?;
         if let Some(steering) = locked(&self.interfaces[interface].steering).as_mut() {
             enter(steering, &ports)?;
         }

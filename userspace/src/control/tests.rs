@@ -126,7 +126,7 @@ impl Bench {
         let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
         let link =
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
-        let interface = InterfaceLink { mode_in_force, steering: None, refused: vec![] };
+        let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link]);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }

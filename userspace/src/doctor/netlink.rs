@@ -27,7 +27,6 @@ const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
 const NETDEV_A_DEV_XDP_RX_METADATA_FEATURES: u16 = 5;
-const NETDEV_XDP_ACT_RX_SG: u64 = 32;
 const NETDEV_XDP_RX_METADATA_TIMESTAMP: u64 = 1;
 
 // linux/ethtool_netlink.h
@@ -51,12 +50,12 @@ pub(super) fn xdp_abilities(index: u32) -> Option<XdpAbilities> {
     let answer = ask("netdev", NETDEV_CMD_DEV_GET, &attribute(NETDEV_A_DEV_IFINDEX, &index.to_ne_bytes()))?;
     let bits = |kind| find(&answer, kind).and_then(number);
     let features = bits(NETDEV_A_DEV_XDP_FEATURES)?;
-    let DriverFeatures { native, redirect, zero_copy } = DriverFeatures::from_flags(features);
+    let DriverFeatures { native, redirect, zero_copy, multi_buffer } = DriverFeatures::from_flags(features);
     Some(XdpAbilities {
         native,
         redirect,
         zero_copy,
-        multi_buffer: features & NETDEV_XDP_ACT_RX_SG != 0,
+        multi_buffer,
         receive_time: bits(NETDEV_A_DEV_XDP_RX_METADATA_FEATURES)
             .is_some_and(|bits| bits & NETDEV_XDP_RX_METADATA_TIMESTAMP != 0),
     })

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::port::{self, check_interface};
 use super::{Edge, EdgeError, OpenedPort};
-use crate::config::plan::{Mode, Plan};
+use crate::config::plan::{Mode, Plan, WorkerPlan};
 use crate::net::interface::{Interface, InterfaceError};
 use crate::net::xsk::XskError;
-use crate::steering::{DriverFeatures, FilterSettings, Steering, SteeringError, driver_features};
+use crate::steering::{self, DriverFeatures, FilterSettings, Steering, SteeringError, driver_features};
 
 /// Best first.
 const LADDER: [Mode; 4] = [Mode::ZeroCopy, Mode::Native, Mode::Skb, Mode::Socket];
@@ -50,8 +50,9 @@ pub fn bring_up(plan: &Plan, index: usize, cookie: u16) -> Result<(Edge, Vec<Ope
             // What the last mode attached and detached may have reset the link.
             interface = await_carrier(interface);
         }
-        let source = match step(plan, index, &interface, mode, cookie) {
-            Ok((steering, ports)) => return Ok((Edge { interface, steering, mode, refused }, ports)),
+        let jumbo = is_jumbo(plan, index, &interface);
+        let source = match step(plan, index, &interface, mode, jumbo, cookie) {
+            Ok((steering, ports)) => return Ok((Edge { interface, steering, mode, jumbo, refused }, ports)),
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => error,
         };
@@ -70,24 +71,26 @@ fn step(
     index: usize,
     interface: &Interface,
     mode: Mode,
+    jumbo: bool,
     cookie: u16,
 ) -> Result<(Option<Steering>, Vec<OpenedPort>), EdgeError> {
     if let Some(why) = ruled_out(plan, index, mode) {
         return Err(EdgeError::RuledOut(why));
     }
-    check_interface(plan, index, interface, mode)?;
+    check_interface(plan, index, interface, mode, single(plan, index, mode))?;
     let receives = plan.lines.iter().any(|line| line.interface == index);
     let mut steering = match mode {
         Mode::Socket => None,
         _ if receives => {
-            let settings = FilterSettings { cookie, unsubscribed: plan.interfaces[index].unsubscribed };
+            let unsubscribed = plan.interfaces[index].unsubscribed;
+            let settings = FilterSettings { cookie, unsubscribed, multi_buffer: jumbo };
             Some(Steering::attach(&interface.name, mode, settings)?)
         }
         _ => None,
     };
     let cookie = steering.as_ref().map(Steering::cookie);
     // Which lines are wanted is control's to say, and it says so once the workers run.
-    let ports = port::open_all(plan, index, interface, mode, cookie, &[])?;
+    let ports = port::open_all(plan, index, interface, mode, jumbo, cookie, &[])?;
     if let Some(steering) = &mut steering {
         port::enter(steering, &ports)?;
     }
@@ -97,8 +100,8 @@ fn step(
 /// Whether a lower mode would not help either, or would hide a mistake.
 fn is_final(error: &EdgeError) -> bool {
     match error {
-        // Kernel sockets take packets of any length.
-        EdgeError::Interface(InterfaceError::LargeMtu { .. }) => false,
+        // Kernel sockets take packets that no frame has room for.
+        EdgeError::Interface(InterfaceError::LargeMtu { .. } | InterfaceError::HugeMtu { .. }) => false,
         EdgeError::Interface(_) | EdgeError::NoAddress { .. } => true,
         EdgeError::Steering(error) => matches!(
             error,
@@ -109,6 +112,26 @@ fn is_final(error: &EdgeError) -> bool {
         ),
         EdgeError::Xsk(error) => matches!(error, XskError::Busy { .. }),
         _ => false,
+    }
+}
+
+/// Whether packets that come in there may be longer than a frame of a worker that takes them.
+fn is_jumbo(plan: &Plan, index: usize, interface: &Interface) -> bool {
+    let receives = |worker: &&WorkerPlan| worker.rx.iter().any(|queue| queue.interface == index);
+    plan.workers.iter().filter(receives).any(|worker| interface.exceeds_frame(worker.frame_bytes))
+}
+
+/// Why a packet cannot lie in several frames in this mode, if it is so. Generic XDP can since it copies for it (Linux 6.9),
+/// and before it makes one buffer of all: in both cases the kernel spreads the packet over the socket's frames.
+fn single(plan: &Plan, index: usize, mode: Mode) -> Option<&'static str> {
+    if !steering::has_multi_buffer_sockets() {
+        return Some("several frames need Linux 6.6");
+    }
+    match driver_features(&plan.interfaces[index].name).ok().flatten() {
+        Some(DriverFeatures { multi_buffer: false, .. }) if matches!(mode, Mode::ZeroCopy | Mode::Native) => {
+            Some("its driver cannot spread one over several")
+        }
+        _ => None,
     }
 }
 

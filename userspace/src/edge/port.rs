@@ -10,8 +10,9 @@ use crate::config::plan::{DestinationPlan, Mode, Plan, QueuePlan};
 use crate::net::headers::Header;
 use crate::net::interface::{Interface, InterfaceError};
 use crate::net::socket::{SocketLine, SocketOptions, SocketRx, SocketTx};
+use crate::net::umem::JUMBO_BYTES;
 use crate::net::xsk::{self, XskRx};
-use crate::net::{Frames, LineIndex, Port, RxPort, TxPort};
+use crate::net::{BATCH, Frames, LineIndex, Port, RxPort, TxPort};
 use crate::steering::Steering;
 
 /// How long a driver in zero-copy mode may take for its first frames.
@@ -24,15 +25,16 @@ pub(super) fn open_all(
     index: usize,
     interface: &Interface,
     mode: Mode,
+    jumbo: bool,
     cookie: Option<u16>,
     subscribed: &[bool],
 ) -> Result<Vec<OpenedPort>, EdgeError> {
     let mut opened = Vec::new();
     for (worker, port_index, queue) in queues_of(plan, index) {
         let (mut port, fd) = if mode == Mode::Socket {
-            (open_sockets(plan, worker, queue, interface, subscribed)?, None)
+            (open_sockets(plan, worker, queue, interface, jumbo, subscribed)?, None)
         } else {
-            let (port, fd) = open_xsk(plan, worker, queue, interface, mode, cookie.unwrap_or(UNSTAMPED))?;
+            let (port, fd) = open_xsk(plan, worker, queue, interface, mode, jumbo, cookie.unwrap_or(UNSTAMPED))?;
             (port, Some(fd))
         };
         register(plan, worker, queue, interface, &mut port)?;
@@ -46,8 +48,8 @@ pub(super) fn open_all(
     Ok(opened)
 }
 
-/// Opens new ports for an interface whose link was lost and is here again, in `mode`, which was in force. `cookie` is its
-/// filter's, which is to be attached already. See [`enter`] for what comes next.
+/// Opens new ports for an interface whose link was lost and is here again, in `mode`, which was in force, and with room for
+/// `jumbo` packets as before. `cookie` is its filter's, which is to be attached already. See [`enter`] for what comes next.
 ///
 /// # Errors
 /// As [`bring_up`](super::bring_up).
@@ -55,12 +57,14 @@ pub fn reopen(
     plan: &Plan,
     index: usize,
     mode: Mode,
+    jumbo: bool,
     cookie: Option<u16>,
     subscribed: &[bool],
 ) -> Result<(Interface, Vec<OpenedPort>), EdgeError> {
     let interface = Interface::read(&plan.interfaces[index].name)?;
-    check_interface(plan, index, &interface, mode)?;
-    let ports = open_all(plan, index, &interface, mode, cookie, subscribed)?;
+    let single = (!jumbo).then_some("its MTU was smaller when the handler started (a restart takes it as it is)");
+    check_interface(plan, index, &interface, mode, single)?;
+    let ports = open_all(plan, index, &interface, mode, jumbo, cookie, subscribed)?;
     Ok((interface, ports))
 }
 
@@ -77,12 +81,13 @@ pub fn enter(steering: &mut Steering, ports: &[OpenedPort]) -> Result<(), EdgeEr
     Ok(())
 }
 
-/// What must hold of an interface in a mode, new or known.
+/// What must hold of an interface in a mode, new or known. `single` says why a packet must fit one frame, if it must.
 pub(super) fn check_interface(
     plan: &Plan,
     index: usize,
     interface: &Interface,
     mode: Mode,
+    single: Option<&'static str>,
 ) -> Result<(), InterfaceError> {
     if mode == Mode::Socket {
         return Ok(());
@@ -93,11 +98,14 @@ pub(super) fn check_interface(
         worker.rx.iter().filter(on_it).try_for_each(|queue| interface.check_queue(queue.queue, true))?;
         worker.tx.iter().filter(on_it).try_for_each(|queue| interface.check_queue(queue.queue, false))?;
         if worker.rx.iter().any(|queue| queue.interface == index) {
-            interface.check_frame(worker.frame_bytes)?;
+            interface.check_frame(worker.frame_bytes, single)?;
         }
     }
     Ok(())
 }
+
+/// Jumbo buffers of a port: as many as the packets of one batch, and one for a packet that is under way.
+const JUMBOS: u32 = BATCH as u32 + 1;
 
 /// The cookie of a port on an interface without a filter: it receives nothing.
 const UNSTAMPED: u16 = 1;
@@ -108,12 +116,16 @@ fn open_xsk(
     queue: QueuePlan,
     interface: &Interface,
     mode: Mode,
+    jumbo: bool,
     cookie: u16,
 ) -> Result<(Port, RawFd), EdgeError> {
     let wanted = &plan.workers[worker];
-    let frames = Frames::umem(wanted.frame_count, wanted.frame_bytes, wanted.ring_entries, wanted.huge_pages)
+    let mut frames = Frames::umem(wanted.frame_count, wanted.frame_bytes, wanted.ring_entries, wanted.huge_pages)
         .map_err(|source| EdgeError::Umem { worker: wanted.name.clone(), source })?;
     let (rx, tx) = (wanted.rx.contains(&queue), wanted.tx.contains(&queue));
+    if jumbo && rx {
+        frames = frames.with_jumbos(JUMBOS);
+    }
     let mut pair = xsk::open(&frames, &interface.name, queue.queue, rx, tx, mode, wanted.ring_entries, cookie)?;
     pair.set_busy_poll((&plan.interfaces[queue.interface].sockets).into())?;
     if mode == Mode::ZeroCopy && pair.in_force() != Mode::ZeroCopy {
@@ -149,6 +161,7 @@ fn open_sockets(
     worker: usize,
     queue: QueuePlan,
     interface: &Interface,
+    jumbo: bool,
     subscribed: &[bool],
 ) -> Result<Port, EdgeError> {
     let wanted = &plan.workers[worker];
@@ -166,7 +179,8 @@ fn open_sockets(
         false => None,
     };
     let tx = wanted.tx.contains(&queue).then(|| TxPort::Socket(SocketTx::new(&interface.name)));
-    Ok(Port { frames: Frames::heap(wanted.frame_count, wanted.frame_bytes), rx, tx })
+    let frame_bytes = if jumbo { JUMBO_BYTES } else { wanted.frame_bytes };
+    Ok(Port { frames: Frames::heap(wanted.frame_count, frame_bytes), rx, tx })
 }
 
 /// Registers the queue's destinations with its port.

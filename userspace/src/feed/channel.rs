@@ -81,6 +81,7 @@ impl Channel {
             stale_ns: settings.stale_ns,
             backfill_ns: settings.backfill_ns,
         };
+        let slot_bytes = settings.payload_bytes.max(SLOT_BYTES);
         // Those of a batch, and one from before that waited for a second witness.
         let admitted = ADMIT_LIMIT + 1;
         // Each held packet has at most one gap in front of it, and each admitted one may open one by itself.
@@ -92,11 +93,11 @@ impl Channel {
             index: settings.index,
             transport: settings.transport,
             arbiter: Arbiter::new(deadlines, settings.start, gap_capacity),
-            hold: Hold::new(settings.hold_packets, admitted),
+            hold: Hold::new(settings.hold_packets, admitted, slot_bytes),
             decoder: Decoder::new(settings.decoder, settings.publisher_id, settings.max_orders, settings.midnights),
             records: Records::new(),
             queue: Vec::with_capacity(queue_capacity),
-            claimed: Vec::with_capacity(SLOT_BYTES),
+            claimed: Vec::with_capacity(slot_bytes),
             admitted: 0,
             delivered_session: [b' '; 10],
             told_end: None,

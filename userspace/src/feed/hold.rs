@@ -8,8 +8,11 @@ use std::collections::VecDeque;
 
 use super::LineRole;
 
-/// Longest payload that can be held, bytes: more than any frame carries.
+/// Least bytes of a slot: more than any frame carries. Where packets may be longer, slots are.
 pub const SLOT_BYTES: usize = 4096;
+
+/// Each page is written once at start, so that it exists before the first packet needs it.
+const PAGE_BYTES: usize = 4096;
 
 /// A packet in the buffer. The payload is in slot `slot` until [`Hold::release`].
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ pub enum Insert {
     Held,
     /// All of its messages are held already.
     Duplicate,
-    /// Not copied: the buffer is full of nearer packets, or the payload is longer than [`SLOT_BYTES`].
+    /// Not copied: the buffer is full of nearer packets, or the payload is longer than a slot.
     Full,
     /// Copied; this one, the farthest, was dropped for it.
     Evicted(Held),
@@ -48,23 +51,31 @@ pub struct Hold {
     /// Ascending in `sequence` and in `end`: no packet covers another one.
     packets: VecDeque<Held>,
     capacity: usize,
+    slot_bytes: usize,
 }
 
 impl Hold {
-    /// Room for `capacity` packets, and for `released` more that were taken out but are still being read.
+    /// Room for `capacity` packets of at most `slot_bytes`, and for `released` more that were taken out but are still being
+    /// read.
     #[must_use]
-    pub fn new(capacity: usize, released: usize) -> Self {
+    pub fn new(capacity: usize, released: usize, slot_bytes: usize) -> Self {
         let slots = capacity + released;
-        // Written, not just zeroed, so that the pages exist before the first packet needs them.
-        let mut payloads = vec![0; slots * SLOT_BYTES];
-        payloads.iter_mut().step_by(SLOT_BYTES).for_each(|byte| *byte = 1);
+        let mut payloads = vec![0; slots * slot_bytes];
+        payloads.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
         Self {
             payloads,
             lengths: vec![0; slots],
             free: (0..u32::try_from(slots).expect("the configuration limits hold_packets")).rev().collect(),
             packets: VecDeque::with_capacity(capacity + 1),
             capacity,
+            slot_bytes,
         }
+    }
+
+    /// Longest payload that can be held, bytes.
+    #[must_use]
+    pub fn slot_bytes(&self) -> usize {
+        self.slot_bytes
     }
 
     /// Copies a packet that holds messages `sequence..end`. `covered` is told of held packets that it makes superfluous.
@@ -73,7 +84,7 @@ impl Hold {
         if self.covers(at, &packet) {
             return Insert::Duplicate;
         }
-        if payload.len() > SLOT_BYTES {
+        if payload.len() > self.slot_bytes {
             return Insert::Full;
         }
         while self.packets.get(at).is_some_and(|held| held.end <= packet.end) {
@@ -95,12 +106,12 @@ impl Hold {
         outcome
     }
 
-    /// Copies a payload that is delivered at once, of at most [`SLOT_BYTES`], until [`Self::release`].
+    /// Copies a payload that is delivered at once, of at most [`Self::slot_bytes`], until [`Self::release`].
     pub fn keep(&mut self, payload: &[u8]) -> u32 {
         let slot = self.free.pop().expect("every admitted packet has a slot until deliver()");
-        let start = slot as usize * SLOT_BYTES;
-        self.payloads[start..start + payload.len()].copy_from_slice(payload);
-        self.lengths[slot as usize] = u16::try_from(payload.len()).expect("at most SLOT_BYTES");
+        let start = slot as usize * self.slot_bytes;
+        self.payloads[start..start + self.slot_bytes][..payload.len()].copy_from_slice(payload);
+        self.lengths[slot as usize] = u16::try_from(payload.len()).expect("a UDP payload");
         slot
     }
 
@@ -148,7 +159,7 @@ impl Hold {
     /// The payload in a slot.
     #[must_use]
     pub fn payload(&self, slot: u32) -> &[u8] {
-        let start = slot as usize * SLOT_BYTES;
+        let start = slot as usize * self.slot_bytes;
         &self.payloads[start..start + usize::from(self.lengths[slot as usize])]
     }
 
@@ -197,7 +208,7 @@ mod tests {
 
     #[test]
     fn packets_leave_in_sequence_order_when_they_touch() {
-        let mut hold = Hold::new(4, 0);
+        let mut hold = Hold::new(4, 0, SLOT_BYTES);
         for (sequence, end) in [(30, 40), (10, 20), (20, 25)] {
             assert!(matches!(insert(&mut hold, sequence, end), Insert::Held));
         }
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_held_already_is_not_copied_again_and_what_is_covered_goes() {
-        let mut hold = Hold::new(4, 0);
+        let mut hold = Hold::new(4, 0, SLOT_BYTES);
         insert(&mut hold, 10, 20);
         insert(&mut hold, 20, 30);
         assert!(matches!(insert(&mut hold, 10, 20), Insert::Duplicate));
@@ -221,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_nearest_stay_and_the_farthest_goes() {
-        let mut hold = Hold::new(2, 0);
+        let mut hold = Hold::new(2, 0, SLOT_BYTES);
         insert(&mut hold, 30, 31);
         insert(&mut hold, 50, 51);
         assert!(matches!(insert(&mut hold, 60, 61), Insert::Full));
@@ -233,8 +244,23 @@ mod tests {
     }
 
     #[test]
+    fn slots_are_as_long_as_asked_for_and_do_not_touch() {
+        let mut hold = Hold::new(3, 0, 9878);
+        let payload = |sequence: u64| vec![sequence as u8; 9878];
+        let packet = |sequence| Held { sequence, end: sequence + 1, received_ns: 0, role: LineRole::A, slot: 0 };
+        for sequence in [3, 1, 2] {
+            assert!(matches!(hold.insert(packet(sequence), &payload(sequence), |_| {}), Insert::Held));
+        }
+        assert!(matches!(hold.insert(packet(0), &[0; 9879], |_| {}), Insert::Full));
+        for sequence in 1..=3 {
+            let held = hold.take(u64::MAX).unwrap();
+            assert_eq!((held.sequence, hold.payload(held.slot)), (sequence, &payload(sequence)[..]));
+        }
+    }
+
+    #[test]
     fn a_buffer_of_no_packets_refuses_all() {
-        let mut hold = Hold::new(0, 0);
+        let mut hold = Hold::new(0, 0, SLOT_BYTES);
         assert!(matches!(insert(&mut hold, 5, 6), Insert::Full));
         assert!(hold.is_empty());
     }

@@ -117,6 +117,8 @@ counter_set! {
     /// One receive or transmit port, with the kernel's own socket statistics beside it.
     PortCounts {
         frames: "Frames received or transmitted",
+        pieces: "Frames among them that held a piece of a longer packet (multi-buffer AF_XDP)",
+        gathered: "Packets that were put together of such pieces",
         batches: "Receive calls that returned at least one frame, or transmit flushes",
         empty_polls: "Receive calls that returned nothing",
         kicks: "System calls made to wake the kernel up",
@@ -170,7 +172,7 @@ pub enum DropReason {
     HoldFull,
     /// A block larger than the destination's packets; an empty block was sent in its place.
     Oversized,
-    /// No free frame to build an output packet in.
+    /// No free frame to build an output packet in, or no jumbo buffer to gather a packet in.
     NoFreeFrame,
     /// The transmit ring or socket buffer stayed full.
     TxFull,
@@ -178,11 +180,15 @@ pub enum DropReason {
     TxError,
     /// The port's link was lost: with the packet in its transmit ring, or before one could be built.
     LinkLost,
+    /// Longer than the longest datagram that can be received: than a frame of a kernel socket, or than a jumbo buffer.
+    TooLong,
+    /// A packet over several frames of which a piece was missing.
+    BrokenChain,
 }
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -199,6 +205,8 @@ impl DropReason {
         Self::TxFull,
         Self::TxError,
         Self::LinkLost,
+        Self::TooLong,
+        Self::BrokenChain,
     ];
 
     /// Number of reasons.
@@ -224,6 +232,8 @@ impl DropReason {
             Self::TxFull => "tx_full",
             Self::TxError => "tx_error",
             Self::LinkLost => "link_lost",
+            Self::TooLong => "too_long",
+            Self::BrokenChain => "broken_chain",
         }
     }
 

@@ -13,7 +13,7 @@ use nix::net::if_::InterfaceFlags;
 use rustix::net::sockopt::ip_mtu;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::umem::HOME;
+use super::umem::{HOME, JUMBO_BYTES};
 use crate::net::headers::{HEADER_BYTES, TAG_BYTES};
 
 /// Ethernet header and two VLAN tags: what a frame holds beside what the MTU counts.
@@ -77,10 +77,11 @@ pub enum InterfaceError {
         /// Queues it has.
         count: u32,
     },
-    /// A received packet could be longer than the room that a frame has for it.
+    /// A received packet could be longer than a frame, and packets over several frames cannot be had.
     #[error(
         "interface `{name}`: MTU {mtu} is too large for frame_bytes = {frame_bytes}, which takes up to {most} (one packet, one \
-         frame): lower it (`ip link set dev {name} mtu {most}`){}, or set mode = \"socket\"", larger_frame(*mtu, *frame_bytes)
+         frame), and {why}: lower it (`ip link set dev {name} mtu {most}`){}, or set mode = \"socket\"",
+        larger_frame(*mtu, *frame_bytes)
     )]
     LargeMtu {
         /// Interface name.
@@ -91,6 +92,21 @@ pub enum InterfaceError {
         frame_bytes: u32,
         /// Largest MTU that fits.
         most: u32,
+        /// Why a packet cannot lie in several.
+        why: &'static str,
+    },
+    /// A received packet could be longer than the longest that is received in any way.
+    #[error(
+        "interface `{name}`: MTU {mtu} is too large, AF_XDP receives up to {} (over several frames): lower it (`ip link set dev \
+         {name} mtu {}`), or set mode = \"socket\", which drops what is longer",
+        most_mtu(JUMBO_BYTES),
+        most_mtu(JUMBO_BYTES)
+    )]
+    HugeMtu {
+        /// Interface name.
+        name: String,
+        /// Its MTU.
+        mtu: u32,
     },
     /// Packets of a destination would be longer than the interface sends.
     #[error(
@@ -180,16 +196,24 @@ impl Interface {
         if self.has_carrier { Ok(()) } else { Err(InterfaceError::NoCarrier { name: self.name.clone() }) }
     }
 
-    /// Refuses an MTU with which a received packet might not fit into one frame (AF_XDP; kernel sockets only need room for
-    /// the datagram). True if the MTU is unknown.
+    /// Whether a received packet might not fit into one frame. False if the MTU is unknown.
+    #[must_use]
+    pub fn exceeds_frame(&self, frame_bytes: u32) -> bool {
+        self.mtu.is_some_and(|mtu| mtu > most_mtu(frame_bytes))
+    }
+
+    /// Refuses an MTU with which a received packet might not fit (AF_XDP; kernel sockets only need room for the datagram):
+    /// into one frame, if packets over several cannot be had, of which `single` says why; else into a jumbo buffer. True if
+    /// the MTU is unknown.
     ///
     /// # Errors
-    /// [`InterfaceError::LargeMtu`].
-    pub fn check_frame(&self, frame_bytes: u32) -> Result<(), InterfaceError> {
-        let most = most_mtu(frame_bytes);
-        match self.mtu {
-            Some(mtu) if mtu > most => {
-                Err(InterfaceError::LargeMtu { name: self.name.clone(), mtu, frame_bytes, most })
+    /// [`InterfaceError::LargeMtu`], [`InterfaceError::HugeMtu`].
+    pub fn check_frame(&self, frame_bytes: u32, single: Option<&'static str>) -> Result<(), InterfaceError> {
+        let name = || self.name.clone();
+        match (self.mtu, single) {
+            (Some(mtu), _) if mtu > most_mtu(JUMBO_BYTES) => Err(InterfaceError::HugeMtu { name: name(), mtu }),
+            (Some(mtu), Some(why)) if self.exceeds_frame(frame_bytes) => {
+                Err(InterfaceError::LargeMtu { name: name(), mtu, frame_bytes, most: most_mtu(frame_bytes), why })
             }
             _ => Ok(()),
         }
@@ -290,34 +314,41 @@ mod tests {
     #[test]
     fn an_mtu_fits_its_frames_and_payloads_fit_an_mtu() {
         let with = |mtu| Interface { mtu, ..Interface::read("lo").unwrap() };
-        for (mtu, frame_bytes, says) in [
-            (1500, 2048, None),
-            (1706, 2048, None),
+        for (mtu, frame_bytes, single, says) in [
+            (1500, 2048, true, None),
+            (1706, 2048, true, None),
+            (1707, 2048, false, None),
             (
                 1707,
                 2048,
+                true,
                 Some(
-                    "takes up to 1706 (one packet, one frame): lower it (`ip link set dev lo mtu 1706`), set frame_bytes = 4096, or",
+                    "takes up to 1706 (one packet, one frame), and so it is: lower it (`ip link set dev lo mtu 1706`), set frame_bytes = 4096, or",
                 ),
             ),
-            (3754, 4096, None),
+            (3754, 4096, true, None),
+            (9000, 4096, true, Some("mtu 3754`), or set mode = \"socket\"")),
+            (9000, 2048, true, Some("mtu 1706`), or set mode")),
+            (9898, 2048, false, None),
             (
-                9000,
+                9899,
                 4096,
-                Some(
-                    "takes up to 3754 (one packet, one frame): lower it (`ip link set dev lo mtu 3754`), or set mode = \"socket\"",
-                ),
+                false,
+                Some("AF_XDP receives up to 9898 (over several frames): lower it (`ip link set dev lo mtu 9898`), or"),
             ),
-            (9000, 2048, Some("mtu 1706`), or set mode")),
+            (9899, 4096, true, Some("up to 9898")),
         ] {
-            let result = with(Some(mtu)).check_frame(frame_bytes).map_err(|error| error.to_string());
+            let single = single.then_some("so it is");
+            let result = with(Some(mtu)).check_frame(frame_bytes, single).map_err(|error| error.to_string());
             match says {
                 None => assert_eq!(result, Ok(()), "{mtu} in {frame_bytes}"),
                 Some(says) => assert!(result.as_ref().is_err_and(|error| error.contains(says)), "{result:?}"),
             }
         }
+        assert!(with(Some(1707)).exceeds_frame(2048) && !with(Some(1706)).exceeds_frame(2048));
+        assert!(!with(None).exceeds_frame(2048));
         assert!(with(Some(1500)).check_payload("out", 1472).is_ok());
-        assert!(with(None).check_payload("out", 1472).is_ok() && with(None).check_frame(2048).is_ok());
+        assert!(with(None).check_payload("out", 1472).is_ok() && with(None).check_frame(2048, Some("")).is_ok());
         let error = with(Some(1499)).check_payload("out", 1472).unwrap_err().to_string();
         assert!(
             error.starts_with("destination `out`: payload_bytes = 1472 and 28 bytes of headers exceed the MTU 1499")

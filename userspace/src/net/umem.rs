@@ -46,6 +46,9 @@
 //! │ XDP headroom │ … FrameMeta (16 bytes) before the data │ received packet, or the headers we write │ payload … │
 //! ```
 //!
+//! A packet that is longer than what lies behind HOME comes over several frames, each filled from HOME on, and is copied
+//! together into a jumbo buffer ([`Frames::with_jumbos`]): one more kind of frame, which the law counts with the others.
+//!
 //! The kernel puts a received packet at HOME (64 bytes of UMEM headroom behind its own 256). A packet that we build has
 //! its payload where the payload of a plain received packet lies, so its headers begin at HOME (42 bytes: Ethernet, IPv4,
 //! UDP) or 4 bytes before (with a VLAN tag). `xsk-rs` has no way to make a descriptor from an address, but a UMEM of the
@@ -63,10 +66,12 @@ use xsk_rs::umem::frame::FrameDesc;
 use super::headers::{HEADER_BYTES, TAG_BYTES};
 use super::{PAYLOAD_OFFSET, Received};
 use create::{check_size, create_umem};
+use jumbo::Jumbos;
 use lines::{FreeStack, Lines};
 
 mod create;
 mod custody;
+mod jumbo;
 mod lending;
 mod lines;
 #[cfg(test)]
@@ -74,6 +79,7 @@ mod tests;
 
 pub use create::FramesError;
 pub use custody::Custody;
+pub use jumbo::JUMBO_BYTES;
 
 /// Offset within a frame at which [`Frames::buffer_mut`] begins: behind the headroom that the kernel keeps for XDP.
 pub const BUFFER_START: usize = 256;
@@ -113,6 +119,8 @@ pub(super) enum Owner {
     Rx,
     /// A transmit port: TX or completion ring.
     Tx,
+    /// A receive port that gathers a packet in it; a jumbo buffer, which no ring can name.
+    Gather,
 }
 
 /// Where the packet lies within its frame.
@@ -122,6 +130,10 @@ struct Slot {
     start: u16,
     len: u16,
     owner: Owner,
+}
+
+impl Slot {
+    const FREE: Self = Self { start: HOME as u16, len: 0, owner: Owner::Free };
 }
 
 enum Memory {
@@ -147,16 +159,20 @@ struct UmemMemory {
 /// frames can be written while received ones of the same pool are read. One thread at a time: it is not `Sync`.
 pub struct Frames {
     memory: Memory,
+    /// Of all frames, and of the jumbo buffers behind them.
     slots: Lines<Slot>,
     free: FreeStack,
+    /// Without jumbo buffers.
+    frame_count: usize,
     frame_bytes: usize,
+    jumbos: Jumbos,
     pool: u32,
 }
 
 impl std::fmt::Debug for Frames {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Frames")
-            .field("frame_count", &self.slots.len())
+            .field("frame_count", &self.frame_count)
             .field("frame_bytes", &self.frame_bytes)
             .field("free", &self.free_count())
             .field("umem", &matches!(self.memory, Memory::Umem(_)))
@@ -204,9 +220,11 @@ impl Frames {
         static NEXT_POOL: AtomicU32 = AtomicU32::new(0);
         Self {
             memory,
-            slots: Lines::new(frame_count as usize, Slot { start: HOME as u16, len: 0, owner: Owner::Free }),
+            slots: Lines::new(frame_count as usize, Slot::FREE),
             free: FreeStack::full(frame_count),
+            frame_count: frame_count as usize,
             frame_bytes,
+            jumbos: Jumbos::default(),
             pool: NEXT_POOL.fetch_add(1, Relaxed),
         }
     }
@@ -215,14 +233,19 @@ impl Frames {
     #[must_use]
     pub fn alloc(&self) -> Option<Frame> {
         let index = self.free.pop()?;
-        self.slots.at(index as usize).set(Slot { start: HOME as u16, len: 0, owner: Owner::User });
+        self.slots.at(index as usize).set(Slot { owner: Owner::User, ..Slot::FREE });
         Some(Frame { index, pool: self.pool })
     }
 
     /// Gives a frame back.
     pub fn free(&self, frame: Frame) {
-        self.set_owner(self.index(&frame), Owner::Free);
-        self.free.push(frame.index);
+        let index = self.index(&frame);
+        self.set_owner(index, Owner::Free);
+        if index < self.frame_count {
+            self.free.push(frame.index);
+        } else {
+            self.free_jumbo(frame.index);
+        }
     }
 
     /// The packet in the frame: what was received, or what was last built. Empty for a fresh frame.
@@ -246,13 +269,13 @@ impl Frames {
         self.whole_mut(frame)
     }
 
-    /// Free frames.
+    /// Free frames, to receive into and to build in.
     #[must_use]
     pub fn free_count(&self) -> usize {
         self.free.len()
     }
 
-    /// All frames.
+    /// All frames, jumbo buffers among them.
     #[must_use]
     pub fn frame_count(&self) -> usize {
         self.slots.len()
@@ -273,7 +296,7 @@ impl Frames {
     /// Frames that receive ports leave for building output packets, however much they would like to have.
     #[must_use]
     pub(super) fn reserve(&self) -> usize {
-        (self.slots.len() / 4).min(2 * super::BATCH)
+        (self.frame_count / 4).min(2 * super::BATCH)
     }
 
     /// The UMEM and the size of its rings; `None` for a pool in plain memory.
@@ -292,14 +315,15 @@ impl Frames {
         }
     }
 
-    /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does.
+    /// A descriptor of exactly the packet in the frame; `None` if it begins where no descriptor of ours does, or lies in a
+    /// jumbo buffer.
     pub(super) fn tx_descriptor(&self, frame: &mut Frame) -> Option<FrameDesc> {
         let index = self.index(frame);
         let Slot { start, len, .. } = self.slots.at(index).get();
         let Memory::Umem(memory) = &self.memory else { return None };
         let mut descriptor = match usize::from(start) {
-            HOME => memory.homes[index],
-            TAGGED_HOME => memory.tagged[index],
+            HOME => *memory.homes.get(index)?,
+            TAGGED_HOME => *memory.tagged.get(index)?,
             _ => return None,
         };
         // SAFETY: the descriptor lies within this UMEM, and the exclusive borrow of its only `Frame` proves that neither
@@ -319,16 +343,26 @@ impl Frames {
         slot.set(Slot { owner, ..slot.get() });
     }
 
+    /// The memory of a jumbo buffer; `index` is beyond those of the pool's own frames.
+    #[cold]
+    fn jumbo(&self, index: usize) -> &UnsafeCell<Box<[u8]>> {
+        &self.jumbos.memory[index - self.frame_count]
+    }
+
     /// The frame from [`BUFFER_START`] on.
     fn whole<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         let index = self.index(frame);
         match &self.memory {
             // SAFETY: `frame` is the only `Frame` of this index and is borrowed for as long as the result, so nobody can
             // have it exclusively (`whole_mut`) or give it away.
-            Memory::Heap(memory) => unsafe { &*memory[index].get() },
-            // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the kernel's,
-            // and its shared borrow excludes `whole_mut` for as long as the result lives.
-            Memory::Umem(memory) => unsafe { memory.umem.data(&memory.views[index]) }.contents(),
+            Memory::Heap(memory) => unsafe { &*memory.get(index).unwrap_or_else(|| self.jumbo(index)).get() },
+            Memory::Umem(memory) => match memory.views.get(index) {
+                // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the kernel's,
+                // and its shared borrow excludes `whole_mut` for as long as the result lives.
+                Some(view) => unsafe { memory.umem.data(view) }.contents(),
+                // SAFETY: as for plain memory.
+                None => unsafe { &*self.jumbo(index).get() },
+            },
         }
     }
 
@@ -337,9 +371,12 @@ impl Frames {
         let index = self.index(frame);
         match &self.memory {
             // SAFETY: `frame` is the only `Frame` of this index and is borrowed exclusively for as long as the result.
-            Memory::Heap(memory) => unsafe { &mut *memory[index].get() },
+            Memory::Heap(memory) => unsafe { &mut *memory.get(index).unwrap_or_else(|| self.jumbo(index)).get() },
             Memory::Umem(memory) => {
-                let mut view = memory.views[index];
+                let Some(mut view) = memory.views.get(index).copied() else {
+                    // SAFETY: as for plain memory.
+                    return unsafe { &mut *self.jumbo(index).get() };
+                };
                 // SAFETY: the view lies within this UMEM. The only `Frame` proves that the frame is ours, not the
                 // kernel's, and its exclusive borrow excludes every other reference to the bytes.
                 let mut data = unsafe { memory.umem.data_mut(&mut view) };

@@ -19,6 +19,7 @@ use xsk_rs::umem::{CompQueue, FillQueue};
 use super::BATCH;
 use super::umem::{Frame, Frames, Owner};
 
+mod gather;
 mod open;
 mod rx;
 mod tx;

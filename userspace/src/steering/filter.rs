@@ -19,6 +19,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fe
 /// Name of the program, in the object and in the kernel.
 pub const PROGRAM: &str = "feed_filter";
 
+/// The same for packets over several buffers. All our programs' names begin with [`PROGRAM`].
+const PROGRAM_SG: &str = "feed_filter_sg";
+
 /// What an instance of the program is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterSettings {
@@ -26,12 +29,14 @@ pub struct FilterSettings {
     pub cookie: u16,
     /// What becomes of multicast that no rule takes.
     pub unsubscribed: Unsubscribed,
+    /// Whether packets may lie in several buffers (multi-buffer XDP).
+    pub multi_buffer: bool,
 }
 
-/// With that cookie, and everything passes that no rule takes.
+/// With that cookie, everything passes that no rule takes, and each packet lies in one buffer.
 impl From<u16> for FilterSettings {
     fn from(cookie: u16) -> Self {
-        Self { cookie, unsubscribed: Unsubscribed::Pass }
+        Self { cookie, unsubscribed: Unsubscribed::Pass, multi_buffer: false }
     }
 }
 
@@ -40,6 +45,8 @@ impl From<u16> for FilterSettings {
 /// Rules and counters cross to the kernel as plain bytes and words, whose layout xdp-ebpf defines.
 pub struct Filter {
     ebpf: Ebpf,
+    /// Which of the object's programs is loaded.
+    name: &'static str,
     rules: RuleMaps,
     sockets: XskMap<MapData>,
     verdicts: PerCpuArray<MapData, u64>,
@@ -59,7 +66,7 @@ impl Filter {
     /// # Errors
     /// Missing capabilities, or the kernel's refusal of a map or of the program.
     pub fn load(settings: impl Into<FilterSettings>) -> Result<Self, SteeringError> {
-        let FilterSettings { cookie, unsubscribed } = settings.into();
+        let FilterSettings { cookie, unsubscribed, multi_buffer } = settings.into();
         probe::check_capabilities()?;
         let drops = u8::from(unsubscribed == Unsubscribed::Drop);
         let mut ebpf = EbpfLoader::new()
@@ -70,18 +77,19 @@ impl Filter {
         let sockets = take(&mut ebpf, "XSKS")?;
         let verdicts = take(&mut ebpf, "VERDICTS")?;
         let line_stats = take(&mut ebpf, "LINE_STATS")?;
-        let mut filter = Self { ebpf, rules, sockets, verdicts, line_stats };
+        let name = if multi_buffer { PROGRAM_SG } else { PROGRAM };
+        let mut filter = Self { ebpf, name, rules, sockets, verdicts, line_stats };
         filter.program_mut()?.load()?;
         Ok(filter)
     }
 
     pub(super) fn program(&self) -> Result<&Xdp, SteeringError> {
-        let program = self.ebpf.program(PROGRAM).ok_or(SteeringError::BadObject { what: PROGRAM })?;
+        let program = self.ebpf.program(self.name).ok_or(SteeringError::BadObject { what: self.name })?;
         Ok(program.try_into()?)
     }
 
     pub(super) fn program_mut(&mut self) -> Result<&mut Xdp, SteeringError> {
-        let program = self.ebpf.program_mut(PROGRAM).ok_or(SteeringError::BadObject { what: PROGRAM })?;
+        let program = self.ebpf.program_mut(self.name).ok_or(SteeringError::BadObject { what: self.name })?;
         Ok(program.try_into()?)
     }
 

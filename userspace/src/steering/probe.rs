@@ -21,12 +21,15 @@ pub struct DriverFeatures {
     pub redirect: bool,
     /// Zero-copy AF_XDP sockets.
     pub zero_copy: bool,
+    /// Packets over several buffers, for programs that can take them.
+    pub multi_buffer: bool,
 }
 
 /// `enum netdev_xdp_act` (linux/netdev.h).
 const NETDEV_XDP_ACT_BASIC: u64 = 1;
 const NETDEV_XDP_ACT_REDIRECT: u64 = 2;
 const NETDEV_XDP_ACT_XSK_ZEROCOPY: u64 = 8;
+const NETDEV_XDP_ACT_RX_SG: u64 = 32;
 
 impl DriverFeatures {
     /// Of the kernel's flags, `enum netdev_xdp_act`.
@@ -36,6 +39,7 @@ impl DriverFeatures {
             native: flags & NETDEV_XDP_ACT_BASIC != 0,
             redirect: flags & NETDEV_XDP_ACT_REDIRECT != 0,
             zero_copy: flags & NETDEV_XDP_ACT_XSK_ZEROCOPY != 0,
+            multi_buffer: flags & NETDEV_XDP_ACT_RX_SG != 0,
         }
     }
 }
@@ -58,6 +62,12 @@ pub fn driver_features(interface: &str) -> Result<Option<DriverFeatures>, Steeri
 fn told(flags: u64, release: &str) -> Option<DriverFeatures> {
     let is_told = flags != 0 || kernel_version(release).is_none_or(|version| version >= (6, 3));
     is_told.then(|| DriverFeatures::from_flags(flags))
+}
+
+/// Whether AF_XDP sockets of this kernel take packets over several frames (XDP_USE_SG); true if that is unknown.
+#[must_use]
+pub fn has_multi_buffer_sockets() -> bool {
+    kernel_version(&rustix::system::uname().release().to_string_lossy()).is_none_or(|version| version >= (6, 6))
 }
 
 /// Major and minor number of a kernel's release, such as `6.1.0-18-amd64`; `None` if it has none.
@@ -171,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_old_kernels_silence_is_not_a_driver_without_features() {
-        let nothing = DriverFeatures { native: false, redirect: false, zero_copy: false };
+        let nothing = DriverFeatures { native: false, redirect: false, zero_copy: false, multi_buffer: false };
         assert_eq!(told(0, "6.1.0-18-amd64"), None);
         assert_eq!(told(0, "5.15.0-101-generic"), None);
         assert_eq!(told(0, "6.3.0"), Some(nothing), "the driver has none");

@@ -43,8 +43,8 @@ pub struct Trials<'a> {
 }
 
 impl<'a> Trials<'a> {
-    /// More than the kernel takes in one piece.
-    const MOST_BYTES: usize = 4096;
+    /// More than the kernel takes of a packet in one buffer, and all of the largest jumbo packet.
+    const MOST_BYTES: usize = 16 * 1024;
 
     pub(super) fn new(program: &'a Xdp) -> Self {
         Self { program, out: vec![0; Self::MOST_BYTES + FrameMeta::BYTES] }
@@ -54,7 +54,7 @@ impl<'a> Trials<'a> {
     /// when the action is redirect.
     ///
     /// # Errors
-    /// The kernel's: it takes frames from 14 bytes to about a page.
+    /// The kernel's: it takes frames from 14 bytes to about a page, and with multi-buffer longer ones.
     pub fn run(&mut self, frame: &[u8]) -> Result<Trial<'_>, SteeringError> {
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut self.out), ..TestRunOptions::new() };
         let result = self.program.test_run(options)?;

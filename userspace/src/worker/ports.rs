@@ -64,7 +64,7 @@ impl Ports {
 
     /// Frames that are free or with a port.
     pub(super) fn frames_free_or_lent(&self) -> usize {
-        let free: usize = self.frames.iter().map(Frames::free_count).sum();
+        let free: usize = self.frames.iter().map(|frames| frames.free_count() + frames.free_jumbo_count()).sum();
         let rx: usize = self.rx.iter().flatten().map(RxPort::frames_held).sum();
         let tx: usize = self.tx.iter().flatten().map(TxPort::frames_held).sum();
         free + rx + tx

@@ -42,8 +42,8 @@ fn candidates() -> Vec<(GroupKey, GroupRule)> {
 }
 
 impl Twin {
-    fn new(unsubscribed: Unsubscribed) -> Self {
-        let settings = FilterSettings { cookie: COOKIE, unsubscribed };
+    fn new(unsubscribed: Unsubscribed, multi_buffer: bool) -> Self {
+        let settings = FilterSettings { cookie: COOKIE, unsubscribed, multi_buffer };
         let mut filter = Filter::load(settings).expect("loading the XDP program needs root");
         let _socket = occupy_queue_0(&mut filter);
         let held = vec![false; candidates().len()];
@@ -111,7 +111,7 @@ fn kernel_and_user_space_agree_on_mutated_frames() {
     let frames = from_environment("FEEDHANDLER_FUZZ_FRAMES").unwrap_or(FRAMES);
     // Other frames in every run, unless one is to be repeated.
     let first = from_environment("FEEDHANDLER_FUZZ_SEED").unwrap_or_else(feedhandler::clock::utc_ns);
-    let mut twins = [Twin::new(Unsubscribed::Pass), Twin::new(Unsubscribed::Drop)];
+    let mut twins = BUILDS.map(|(policy, multi_buffer)| Twin::new(policy, multi_buffer));
     let originals: Vec<Vec<u8>> = table().into_iter().map(|case| case.frame).collect();
     let mut by_verdict = [0_u64; Verdict::COUNT];
     let mut ran = 0;
@@ -120,8 +120,8 @@ fn kernel_and_user_space_agree_on_mutated_frames() {
         if ran >= frames {
             break;
         }
-        // The policy goes by the seed, so that the seed alone repeats a batch.
-        let twin = &mut twins[usize::from(seed % 2 == 1)];
+        // Policy and build go by the seed, so that the seed alone repeats a batch.
+        let twin = &mut twins[(seed % BUILDS.len() as u64) as usize];
         for (sum, count) in by_verdict.iter_mut().zip(twin.run(seed, BATCH, &originals)) {
             *sum += count;
         }

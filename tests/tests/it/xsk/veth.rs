@@ -10,7 +10,7 @@ use feedhandler::metrics::DropReason;
 use feedhandler::net::interface::Interface;
 use feedhandler::net::xsk::{self, XskPair, XskRx, XskTx};
 use feedhandler::net::{Batch, Frames, Header, PAYLOAD_OFFSET, Received};
-use feedhandler::steering::Steering;
+use feedhandler::steering::{FilterSettings, Steering};
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
 use xdp_ebpf::{GroupKey, GroupRule};
 
@@ -67,7 +67,11 @@ pub(super) fn header(from: &str, source: [u8; 4]) -> Header {
 }
 
 pub(super) fn steer(mode: Mode) -> Steering {
-    let mut steering = Steering::attach("fh0", mode, COOKIE).unwrap();
+    steer_with(mode, COOKIE.into())
+}
+
+pub(super) fn steer_with(mode: Mode, settings: FilterSettings) -> Steering {
+    let mut steering = Steering::attach("fh0", mode, settings).unwrap();
     let (key, rule) = rule();
     steering.insert_rule(key, rule).unwrap();
     steering

@@ -9,6 +9,7 @@ use crate::doctor::host::Host;
 use crate::doctor::link::{Link, XdpAbilities};
 use crate::doctor::{Finding, Findings};
 use crate::net::interface::{InterfaceError, most_mtu};
+use crate::net::umem::JUMBO_BYTES;
 use crate::steering::PROGRAM_NAME;
 
 /// IPv4 and UDP headers.
@@ -80,7 +81,7 @@ pub(in crate::doctor) fn link(
         attached(&mut findings, name, link);
         offloads(&mut findings, name, link, wanted);
     }
-    mtu(&mut findings, name, link, wanted);
+    mtu(&mut findings, name, link, wanted, host);
     queues(&mut findings, name, link, wanted);
     if let Some(wanted) = wanted {
         settings(&mut findings, link, wanted, host);
@@ -175,9 +176,9 @@ fn attached(findings: &mut Findings, name: &str, link: &Link) {
     let Some(program) = &link.attached else { return findings.ok(CHECK, "none is attached") };
     let (id, mode) = (program.id, program.mode);
     match program.name.as_deref() {
-        Some(PROGRAM_NAME) => findings.warning(
+        Some(ours) if ours.starts_with(PROGRAM_NAME) => findings.warning(
             CHECK,
-            format!("`{PROGRAM_NAME}` (id {id}, {mode}): a feed handler runs on it"),
+            format!("`{ours}` (id {id}, {mode}): a feed handler runs on it"),
             "stop that one before another is started here",
         ),
         Some(other) => findings.problem(
@@ -193,7 +194,7 @@ fn attached(findings: &mut Findings, name: &str, link: &Link) {
     }
 }
 
-fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>) {
+fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>>, host: &Host) {
     const CHECK: &str = "MTU";
     let mtu = match link.mtu {
         Ok(mtu) => mtu,
@@ -214,15 +215,34 @@ fn mtu(findings: &mut Findings, name: &str, link: &Link, wanted: Option<&Use<'_>
     }
     let frame_bytes = wanted.map_or(2048, |wanted| wanted.frame_bytes);
     let receives = wanted.is_none_or(|wanted| wanted.uses_xdp() && !wanted.rx.is_empty());
-    if receives && mtu > most_mtu(frame_bytes) {
-        let found = format!("{mtu}, and a frame of {frame_bytes} bytes has room for {}", most_mtu(frame_bytes));
-        let smaller = format!("`ip link set dev {name} mtu {}`", most_mtu(frame_bytes).min(1500));
-        let remedy = if mtu <= most_mtu(4096) { format!("frame_bytes = 4096, or {smaller}") } else { smaller };
+    if !receives || mtu <= most_mtu(frame_bytes) {
+        return findings.ok(CHECK, mtu.to_string());
+    }
+    let found = format!("{mtu}, and a frame of {frame_bytes} bytes has room for {}", most_mtu(frame_bytes));
+    let smaller = format!("`ip link set dev {name} mtu {}`", most_mtu(frame_bytes).min(1500));
+    let remedy = if mtu <= most_mtu(4096) { format!("frame_bytes = 4096, or {smaller}") } else { smaller };
+    let mode = wanted.map_or(Mode::Auto, |wanted| wanted.interface.mode);
+    let cannot = link.abilities.is_some_and(|can| !can.multi_buffer);
+    if mtu > most_mtu(JUMBO_BYTES) {
+        let found = format!("{mtu}, and AF_XDP receives up to {}, over several frames", most_mtu(JUMBO_BYTES));
+        let remedy = format!("`ip link set dev {name} mtu {}`", most_mtu(JUMBO_BYTES));
         // Without a plan it is only a matter of what it will say.
-        return match wanted {
+        match wanted {
             Some(_) => findings.problem(CHECK, found, remedy),
             None => findings.warning(CHECK, found, remedy),
-        };
+        }
+    } else if !host.is_since(6, 6) {
+        let found = format!("{found}; several frames for one packet need Linux 6.6");
+        match wanted {
+            Some(_) => findings.problem(CHECK, found, remedy),
+            None => findings.warning(CHECK, found, remedy),
+        }
+    } else if cannot && matches!(mode, Mode::ZeroCopy | Mode::Native) {
+        findings.problem(CHECK, format!("{found}; its driver cannot spread a packet over several"), remedy);
+    } else if cannot && mode == Mode::Auto {
+        let found = format!("{found}; its driver cannot spread a packet over several, mode skb can");
+        findings.warning(CHECK, found, remedy);
+    } else {
+        findings.ok(CHECK, format!("{found}: longer packets take several, and are copied into one piece"));
     }
-    findings.ok(CHECK, mtu.to_string());
 }

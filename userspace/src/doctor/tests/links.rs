@@ -22,6 +22,12 @@ const RECEIVING: &[Case] = &[
     ("unnamed", |link| link.attached = program(9, None), "XDP program problem", &["only root", "prog show id 9"]),
     ("ours", |link| link.attached = program(9, Some("feed_filter")), "XDP program warning", &["a feed handler runs"]),
     (
+        "jumbo's",
+        |link| link.attached = program(9, Some("feed_filter_sg")),
+        "XDP program warning",
+        &["`feed_filter_sg`"],
+    ),
+    (
         "no native",
         |link| link.abilities = Some(XdpAbilities::default()),
         "XDP of the driver problem",
@@ -33,11 +39,17 @@ const RECEIVING: &[Case] = &[
     ("no offloads", |link| link.offloads = None, "offloads warning", &["cannot tell"]),
     (
         "jumbo",
-        |link| link.mtu = Ok(9000),
+        |link| (link.mtu, link.abilities) = (Ok(9000), single_buffer()),
         "MTU problem",
-        &["9000, and a frame of 2048 bytes has room for 1706", "mtu 1500"],
+        &["9000, and a frame of 2048 bytes has room for 1706", "cannot spread", "mtu 1500"],
     ),
-    ("longer", |link| link.mtu = Ok(3000), "MTU problem", &["frame_bytes = 4096, or"]),
+    (
+        "longer",
+        |link| (link.mtu, link.abilities) = (Ok(3000), single_buffer()),
+        "MTU problem",
+        &["frame_bytes = 4096, or"],
+    ),
+    ("huge", |link| link.mtu = Ok(9899), "MTU problem", &["9899, and AF_XDP receives up to 9898", "mtu 9898"]),
     (
         "queues",
         |link| link.interface.rx_queues = Some(4),
@@ -55,6 +67,41 @@ const RECEIVING: &[Case] = &[
     ("snooping", |link| link.bridge = bridge(true, false), "IGMP snooping warning", &["bridge br0", "mcast_querier 1"]),
     ("namespace", |link| link.is_in_sysfs = false, "sysfs warning", &["ip netns exec"]),
 ];
+
+/// A driver that has everything but packets over several buffers.
+#[allow(clippy::unnecessary_wraps, reason = "as the field wants it")]
+fn single_buffer() -> Option<XdpAbilities> {
+    Some(XdpAbilities { native: true, redirect: true, zero_copy: true, multi_buffer: false, receive_time: true })
+}
+
+/// Whether packets may be longer than a frame depends on mode, driver and kernel.
+#[test]
+fn an_mtu_beyond_a_frame_is_judged_by_mode_driver_and_kernel() {
+    let (_folder, files) = site(GOOD_FILES);
+    let judged = |mode: &str, abilities, release: &str| {
+        let plan = plan(|text| text.replace("native", mode));
+        let mut facts = facts(&files);
+        facts.host.release = release.into();
+        let link = facts.links[0].1.as_mut().unwrap();
+        (link.mtu, link.abilities) = (Ok(9000), abilities);
+        let findings = judge(Some(&plan), &facts, &files);
+        let finding = findings.into_iter().find(|finding| finding.check == "MTU").unwrap();
+        (format!("{:?}", finding.level), finding.found)
+    };
+    let able = nic("fh-in").abilities;
+    for (mode, abilities, release, level, words) in [
+        ("native", able, "6.6.0", "Ok", "several, and are copied into one piece"),
+        ("native", None, "6.6.0", "Ok", "several"),
+        ("native", able, "6.5.0", "Problem", "need Linux 6.6"),
+        ("native", single_buffer(), "6.6.0", "Problem", "cannot spread"),
+        ("auto", single_buffer(), "6.6.0", "Warning", "mode skb can"),
+        ("skb", single_buffer(), "6.6.0", "Ok", "several"),
+        ("socket", None, "5.10.0", "Ok", "9000"),
+    ] {
+        let (got, found) = judged(mode, abilities, release);
+        assert!(got == level && found.contains(words), "{mode} on {release}: {got}, {found}");
+    }
+}
 
 #[allow(clippy::unnecessary_wraps, reason = "as the field wants it")]
 fn program(id: u32, name: Option<&str>) -> Option<Attached> {

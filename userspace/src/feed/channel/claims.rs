@@ -5,7 +5,6 @@ use super::Channel;
 use super::deliver::Source;
 use crate::feed::LineRole;
 use crate::feed::arbiter::{Claim, Verdict, Witness};
-use crate::feed::hold::SLOT_BYTES;
 use crate::feed::transport::PacketHeader;
 use crate::metrics::DropReason;
 
@@ -19,7 +18,7 @@ impl Channel {
         payload: &[u8],
         received_ns: u64,
     ) -> Result<bool, DropReason> {
-        if payload.len() > SLOT_BYTES {
+        if payload.len() > self.hold.slot_bytes() {
             return Err(DropReason::Unconfirmed);
         }
         match self.arbiter.witness(header, role, received_ns) {

@@ -23,8 +23,10 @@ pub struct ChannelSettings {
     pub stale_ns: u64,
     /// How long a late start may take to be recovered, nanoseconds; 0 = what is missing is given up as any other gap.
     pub backfill_ns: u64,
-    /// Packets that the hold buffer has room for (4 KiB each).
+    /// Packets that the hold buffer has room for (4 KiB each, or [`Self::payload_bytes`] where that is more).
     pub hold_packets: usize,
+    /// Longest payload that its lines can bring, bytes.
+    pub payload_bytes: usize,
     /// Orders that the store has room for (48 bytes each).
     pub max_orders: usize,
     /// Where the first session begins.

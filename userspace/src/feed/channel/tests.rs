@@ -51,6 +51,7 @@ fn settings() -> ChannelSettings {
         stale_ns: 5000,
         backfill_ns: 0,
         hold_packets: 8,
+        payload_bytes: 0,
         max_orders: 16,
         start: StartAt::Now,
         midnights: Midnights::utc(),

@@ -43,7 +43,7 @@ fn a_datagram_longer_than_a_frame_is_dropped_and_counted() {
     port.inject(0, &vec![2; frames.payload_capacity()], 0);
     let mut batch = Batch::new();
     port.receive(&frames, &mut batch);
-    assert_eq!((batch.len(), port.drops().get(DropReason::BadBounds)), (1, 1));
+    assert_eq!((batch.len(), port.drops().get(DropReason::TooLong)), (1, 1));
     let received = batch.pop().unwrap();
     assert!(frames.payload(&received).iter().all(|byte| *byte == 2));
     frames.free(received.frame);

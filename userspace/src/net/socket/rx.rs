@@ -166,7 +166,7 @@ impl SocketRx {
             frames.assign(&frame, Owner::User);
             let start = BUFFER_START + PAYLOAD_OFFSET;
             if arrived.is_truncated || !frames.set_packet(&frame, start, arrived.len) {
-                self.drops.add(DropReason::BadBounds);
+                self.drops.add(DropReason::TooLong);
                 frames.free(frame);
                 continue;
             }

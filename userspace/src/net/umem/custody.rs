@@ -6,7 +6,7 @@ use super::{Frames, Owner};
 /// Frames by owner; see [`Frames::custody`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Custody {
-    /// On the pool's stack.
+    /// On the pool's stacks: frames and jumbo buffers.
     pub free: usize,
     /// Held as [`Frame`](super::Frame) by code outside ports.
     pub user: usize,
@@ -33,7 +33,7 @@ impl Frames {
             match slot.get().owner {
                 Owner::Free => custody.free += 1,
                 Owner::User => custody.user += 1,
-                Owner::Rx => custody.rx += 1,
+                Owner::Rx | Owner::Gather => custody.rx += 1,
                 Owner::Tx => custody.tx += 1,
             }
         }
@@ -47,7 +47,8 @@ impl Frames {
     /// # Panics
     /// If a frame was lost or doubled: a bug of ours.
     pub fn assert_conserved(&self, rx_held: usize, tx_held: usize, user_held: usize) {
-        let said = Custody { free: self.free_count(), user: user_held, rx: rx_held, tx: tx_held };
+        let free = self.free_count() + self.free_jumbo_count();
+        let said = Custody { free, user: user_held, rx: rx_held, tx: tx_held };
         assert_eq!(said, self.custody(), "frames by ports' counts against frames by owner marks");
         assert_eq!(said.sum(), self.slots.len(), "frames lost or doubled: {said:?}");
     }

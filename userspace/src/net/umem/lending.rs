@@ -4,7 +4,7 @@
 use xdp_ebpf::FrameMeta;
 use xsk_rs::umem::frame::FrameDesc;
 
-use super::{BUFFER_START, Frame, Frames, HOME, META_BYTES, Owner, Slot, TAGGED_HOME};
+use super::{BUFFER_START, Frame, Frames, HOME, JUMBO_BYTES, META_BYTES, Owner, Slot, TAGGED_HOME};
 
 impl Frames {
     /// Hands a frame over to a port. From here on only the index stands for it, until [`Self::take_back`].
@@ -30,9 +30,10 @@ impl Frames {
     #[must_use]
     pub(in crate::net) fn set_packet(&self, frame: &Frame, start: usize, len: usize) -> bool {
         let slot = self.slots.at(self.index(frame));
-        let fits = start >= BUFFER_START && len <= self.frame_bytes && start <= self.frame_bytes - len;
+        let inside = |bytes: usize| start >= BUFFER_START && len <= bytes && start <= bytes - len;
+        let fits = inside(self.frame_bytes) || (self.index(frame) >= self.frame_count && inside(JUMBO_BYTES as usize));
         if fits {
-            // Both are at most `frame_bytes`, which fits 16 bits.
+            // Both are at most the frame's size, which fits 16 bits.
             slot.set(Slot { start: start as u16, len: len as u16, ..slot.get() });
         }
         fits

@@ -51,6 +51,12 @@ pub(super) struct FreeStack {
     len: Cell<usize>,
 }
 
+impl Default for FreeStack {
+    fn default() -> Self {
+        Self::full(0)
+    }
+}
+
 impl FreeStack {
     /// All of them free; 0 comes first.
     pub(super) fn full(count: u32) -> Self {

@@ -64,6 +64,25 @@ fn a_packet_must_lie_inside_its_frame() {
 }
 
 #[test]
+fn jumbo_buffers_are_frames_of_the_pool_that_are_never_handed_out_for_anything_else() {
+    let frames = Frames::heap(2, 2048).with_jumbos(2);
+    assert_eq!((frames.frame_count(), frames.free_count(), frames.free_jumbo_count()), (4, 2, 2));
+    assert_eq!(frames.longest_payload(), JUMBO_BYTES as usize - BUFFER_START - PAYLOAD_OFFSET);
+    let ordinary: Vec<_> = std::iter::from_fn(|| frames.alloc()).collect();
+    assert_eq!(ordinary.len(), 2);
+    let jumbo = frames.alloc_jumbo().unwrap();
+    frames.assert_conserved(1, 0, 2);
+    frames.assign(&jumbo, Owner::User);
+    assert!(frames.set_packet(&jumbo, HOME, 9000) && !frames.set_packet(&jumbo, HOME, JUMBO_BYTES as usize - HOME + 1));
+    assert!(!frames.set_packet(&ordinary[0], HOME, 2049 - HOME));
+    frames.free(jumbo);
+    ordinary.into_iter().for_each(|frame| frames.free(frame));
+    frames.assert_conserved(0, 0, 0);
+    assert_eq!((frames.free_count(), frames.free_jumbo_count()), (2, 2));
+    assert!(!Frames::heap(1, 2048).takes_jumbos());
+}
+
+#[test]
 fn metadata_is_read_once_and_only_with_the_right_cookie() {
     let frames = Frames::heap(1, 2048);
     let mut frame = frames.alloc().unwrap();

@@ -119,7 +119,8 @@ pub enum XskError {
     },
 }
 
-/// Opens the socket of (`interface`, `queue`) on the UMEM of `frames`, and binds it with need-wakeup.
+/// Opens the socket of (`interface`, `queue`) on the UMEM of `frames`, and binds it with need-wakeup. Where the pool has
+/// jumbo buffers it receives packets over several frames, too (XDP_USE_SG); without, the kernel drops them.
 ///
 /// The first socket of a UMEM decides about zero-copy for all that share it (the kernel's rule for shared UMEMs), so
 /// [`XskPair::in_force`] must be asked for each. The first socket stays bound until `frames` is dropped too: libxdp makes it
@@ -150,7 +151,7 @@ pub fn open(
     if cookie == 0 {
         return Err(XskError::NoCookie { interface: name(), queue });
     }
-    let config = socket_config(mode, ring_entries)?;
+    let config = socket_config(mode, ring_entries, rx && frames.takes_jumbos())?;
     let Rings { rx: rx_ring, mut fill, tx: tx_ring, completion } = bind(frames, config, interface, queue, mode)?;
 
     let options = sockopt::xdp_options(borrow(rx_ring.fd()));
@@ -175,7 +176,7 @@ pub fn open(
     Ok(XskPair { rx, tx, fd, mode: in_force })
 }
 
-fn socket_config(mode: Mode, ring_entries: u32) -> Result<SocketConfig, XskError> {
+fn socket_config(mode: Mode, ring_entries: u32, multi_buffer: bool) -> Result<SocketConfig, XskError> {
     let entries = QueueSize::new(ring_entries).map_err(|_| XskError::RingEntries(ring_entries))?;
     let copy = match mode {
         // Neither flag: the kernel takes zero-copy if the driver has it, and else copies.
@@ -183,10 +184,11 @@ fn socket_config(mode: Mode, ring_entries: u32) -> Result<SocketConfig, XskError
         Mode::ZeroCopy => BindFlags::XDP_ZEROCOPY,
         Mode::Native | Mode::Skb => BindFlags::XDP_COPY,
     };
+    let several = if multi_buffer { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
     Ok(SocketConfig::builder()
         .rx_queue_size(entries)
         .tx_queue_size(entries)
-        .bind_flags(copy | BindFlags::XDP_USE_NEED_WAKEUP)
+        .bind_flags(copy | several | BindFlags::XDP_USE_NEED_WAKEUP)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
         .build())
 }

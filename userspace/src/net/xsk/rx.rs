@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use xsk_rs::umem::frame::FrameDesc;
+use xdp_ebpf::FrameMeta;
 
+use super::gather::{Gather, Piece, Whole};
 use super::{FillRing, RxRing, borrow};
 use crate::clock;
 use crate::metrics::{DropCounts, DropReason, PortCounts};
@@ -31,6 +32,8 @@ pub struct XskRx {
     is_busy_polled: bool,
     /// Frames in the fill ring, in the kernel's hands or in the RX ring.
     lent: usize,
+    /// The packet that comes over several frames just now.
+    gather: Gather,
     counts: PortCounts,
     drops: DropCounts,
 }
@@ -46,6 +49,7 @@ impl XskRx {
             rules: Rules::default(),
             is_busy_polled: false,
             lent: 0,
+            gather: Gather::default(),
             counts: PortCounts::default(),
             drops: DropCounts::default(),
         }
@@ -63,7 +67,7 @@ impl XskRx {
 
     /// See [`crate::net::RxPort::receive`].
     pub fn receive(&mut self, frames: &Frames, batch: &mut Batch) {
-        let Self { rx, cookie, rules, is_busy_polled, lent, counts, drops, .. } = self;
+        let Self { rx, cookie, rules, is_busy_polled, lent, gather, counts, drops, .. } = self;
         let mut descriptors = rx.take(batch.remaining_capacity());
         if descriptors.is_empty() && *is_busy_polled {
             poll_driver(rx, counts);
@@ -79,13 +83,26 @@ impl XskRx {
         let mut seen_ns = None;
         for descriptor in descriptors {
             let (index, start) = frames.locate(descriptor);
+            let piece = Piece { start, len: descriptor.lengths().data(), has_more: descriptor.has_more_frames() };
             // A frame that was not lent to a receive port is somebody else's: it must not be freed.
             let Some(mut frame) = frames.take_back(index, Owner::Rx) else {
-                drops.add(DropReason::BadBounds);
+                gather.lose(frames, piece.has_more, DropReason::BadBounds, drops);
                 continue;
             };
             *lent -= 1;
-            match find_datagram(frames, &mut frame, start, descriptor, *cookie, rules) {
+            let (mut len, mut meta) = (piece.len, None);
+            let found = if piece.has_more || gather.is_under_way() {
+                let Some(whole) = gather.add(frames, frame, piece, *cookie, counts, drops) else { continue };
+                Whole { frame, meta } = whole;
+                len = frames.data(&frame).len();
+                Ok(())
+            } else if frames.set_packet(&frame, start, piece.len) {
+                meta = frames.take_meta(&mut frame, *cookie);
+                Ok(())
+            } else {
+                Err(DropReason::BadBounds)
+            };
+            match found.and_then(|()| find_datagram(frames, &frame, len, meta, rules)) {
                 Ok((Classified { line, payload_offset, payload_len }, stamp_ns)) => {
                     let received_ns = stamp_ns.unwrap_or_else(|| *seen_ns.get_or_insert_with(clock::monotonic_ns));
                     batch.push(Received { frame, payload_offset, payload_len, line, received_ns });
@@ -141,7 +158,7 @@ impl XskRx {
     /// See [`crate::net::RxPort::frames_held`].
     #[must_use]
     pub fn frames_held(&self) -> usize {
-        self.lent
+        self.lent + self.gather.frames_held()
     }
 
     /// See [`crate::net::RxPort::update_kernel_counts`]. `rx_fill_ring_empty_descs` counts in zero-copy mode
@@ -175,20 +192,15 @@ fn poll_driver(rx: &RxRing, counts: &mut PortCounts) {
 }
 
 /// Finds the datagram in a frame, by the metadata or by parsing, and when it arrived if it is stamped.
+#[inline]
 fn find_datagram(
     frames: &Frames,
-    frame: &mut Frame,
-    start: usize,
-    descriptor: &FrameDesc,
-    cookie: u16,
+    frame: &Frame,
+    len: usize,
+    meta: Option<FrameMeta>,
     rules: &Rules,
 ) -> Result<(Classified, Option<u64>), DropReason> {
-    let len = descriptor.lengths().data();
-    // A packet over several frames cannot be: the socket is bound without XDP_USE_SG.
-    if !frames.set_packet(frame, start, len) || descriptor.has_more_frames() {
-        return Err(DropReason::BadBounds);
-    }
-    let Some(meta) = frames.take_meta(frame, cookie) else {
+    let Some(meta) = meta else {
         return Ok((rules.classify(frames.data(frame))?, None));
     };
     if usize::from(meta.payload_offset) + usize::from(meta.payload_len) > len {

@@ -168,7 +168,7 @@ fn too_long_datagrams_are_dropped_and_the_kernels_drops_counted() {
     let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
     plain.send_to(&vec![0; frames.payload_capacity() + 1], address).unwrap();
     assert_eq!(receive_now(&frames, &mut rx), Vec::<Vec<u8>>::new());
-    assert_eq!(rx.drops().get(DropReason::BadBounds), 1);
+    assert_eq!(rx.drops().get(DropReason::TooLong), 1);
 
     for _ in 0..50 {
         plain.send_to(&[1; 1000], address).unwrap();

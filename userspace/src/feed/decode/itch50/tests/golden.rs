@@ -152,6 +152,7 @@ impl BlockSink for Collect {
 
 fn channel() -> Channel {
     Channel::new(ChannelSettings {
+        payload_bytes: 0,
         index: 0,
         transport: TransportKind::MoldUdp64,
         decoder: DecoderKind::Itch50,
