@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::plan::Plan;
+use crate::feed::Beginning;
 use crate::latency::StageHistograms;
 use crate::worker::shared::{Command, Event, WorkerLink};
 
@@ -76,6 +77,21 @@ impl Events {
                     let session = session_text(&session);
                     let messages = to.saturating_sub(from);
                     tracing::warn!(channel = name, session, from, to, messages, "messages lost");
+                }
+            }
+            Event::Began { channel, session, first, how } => {
+                if self.limits[channel].allows(now_ns) {
+                    let name = &plan.channels[channel].name;
+                    let session = session_text(&session);
+                    match how {
+                        Beginning::New => tracing::info!(channel = name, session, first, "session begins"),
+                        Beginning::Late => {
+                            tracing::warn!(channel = name, session, first, "session joined late; before is unknown");
+                        }
+                        Beginning::Restarted => {
+                            tracing::warn!(channel = name, session, first, "numbers of the session begin again");
+                        }
+                    }
                 }
             }
             Event::State { channel, state } => {

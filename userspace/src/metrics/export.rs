@@ -12,6 +12,7 @@
 mod groups;
 mod interfaces;
 mod recovery;
+mod skew;
 mod workers;
 
 use std::fmt;
@@ -67,6 +68,7 @@ impl Collector for DeskCollector {
         instance(desk, &mut out)?;
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
+        skew::skew(desk, &mut out)?;
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
         destinations(desk, &mut out)?;
@@ -118,7 +120,11 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let help = "When the handler started, since 1970 UTC";
     out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;
     let ready = desk.not_ready_reasons().is_empty();
-    out.gauge("ready", "1 when all workers are alive and all desired lines in force", [(vec![], ready.into())])
+    out.gauge(
+        "ready",
+        "1 when all workers are alive, all desired lines in force and no channel is stale",
+        [(vec![], ready.into())],
+    )
 }
 
 fn line_labels(desk: &Desk, line: usize) -> Labels {
