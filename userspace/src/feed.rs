@@ -43,6 +43,12 @@ pub enum LineRole {
 impl LineRole {
     /// Every role, in index order.
     pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
+
+    /// Whether it is a copy of the channel, and not what was asked for.
+    #[must_use]
+    pub const fn is_copy(self) -> bool {
+        matches!(self, Self::A | Self::B)
+    }
 }
 
 /// Where a channel puts what it delivers, in sequence order.

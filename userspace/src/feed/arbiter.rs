@@ -143,10 +143,10 @@ impl Arbiter {
         let is_restart = left == Some(header.session);
         if let Some(left) = left {
             assert!(self.expected == self.known, "a session is left with messages neither delivered nor lost");
-            if self.old_sessions.len() == OLD_SESSIONS {
-                self.old_sessions.pop_front();
-            }
             if !is_restart {
+                if self.old_sessions.len() == OLD_SESSIONS {
+                    self.old_sessions.pop_front();
+                }
                 self.old_sessions.push_back(left);
             }
         }

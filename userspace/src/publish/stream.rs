@@ -136,7 +136,8 @@ impl Stream {
         self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
     }
 
-    /// Messages before `next` will not come: a heartbeat with that number is how a consumer learns of it.
+    /// Messages before `next` will not come, or the session begins with it: a heartbeat with that number is how a consumer
+    /// learns of it.
     pub(super) fn skip_to(&mut self, session: &Session, next: u64, out: &mut Outlets<'_>) {
         self.send_open(out);
         self.position = Some(Position { session: *session, next, ends_left: None });

@@ -1,10 +1,11 @@
 //! Where each line is in the session: which one speaks for it, and whether its numbers begin again.
 //!
-//! A sender that restarts may go on under the same session name with message 1. By their numbers its packets are duplicates,
-//! and would be dropped until they reach what was delivered before. What tells them from a line that lags or repeats:
-//! the line had been further itself (or had been silent), it goes up again from the beginning, and nobody goes on where the
-//! session was: for the time that makes a channel stale, or, when both lines began again, for the time of a doubt. Lines that
-//! are alive say a heartbeat more often than that. A restart within the first few messages of a session is not seen.
+//! A sender that restarts may go on under the same session name with message 1. By their numbers its packets are
+//! duplicates, and would be dropped until they reach what was delivered before. What tells them from a line that lags or
+//! repeats: the line had been further itself (or had been silent), it goes up again from the beginning, and nobody goes on
+//! where the session was: for the time that makes a channel stale, or, when both lines began again, for the time of a
+//! doubt, during which both go on from the beginning. Lines that are alive say a heartbeat more often than a channel gets
+//! stale. A restart within the first few messages of a session is not seen.
 #![forbid(unsafe_code)]
 
 use super::Arbiter;
@@ -24,6 +25,8 @@ pub(super) struct Course {
     reached: u64,
     /// The same since it began again with the first messages; 0 = it did not.
     again: u64,
+    /// When it began again, nanoseconds.
+    again_ns: u64,
     /// When it last said something of the session in force, nanoseconds, at least 1; 0 = never.
     spoke_ns: u64,
 }
@@ -58,7 +61,7 @@ impl Arbiter {
         let is_far = header.sequence <= BEGINNING && self.expected - header.end() >= BEGINNING;
         let course = &mut self.courses[role as usize];
         let again = match (course.again, course.reached) {
-            (1.., _) => header.sequence <= course.again + SLACK,
+            (1.., _) => header.sequence <= course.again.saturating_add(SLACK),
             // One that was silent until now could be far behind the other, if that one is alive.
             (0, 0) => is_far && quiet_ns >= self.deadlines.doubt_ns,
             (0, reached) => is_far && reached >= header.end() + BEGINNING,
@@ -69,8 +72,14 @@ impl Arbiter {
             self.course_ns = self.course_ns.max(received_ns);
             return false;
         }
+        if course.again == 0 {
+            course.again_ns = received_ns;
+        }
         course.again = course.again.max(header.end()).max(1);
-        let both = [LineRole::A, LineRole::B].iter().all(|role| self.courses[*role as usize].again > 0);
+        let both = [LineRole::A, LineRole::B].iter().all(|role| {
+            let Course { again, again_ns, .. } = self.courses[*role as usize];
+            again > 0 && received_ns.saturating_sub(again_ns) >= self.deadlines.doubt_ns
+        });
         let patience_ns = if both { self.deadlines.doubt_ns } else { self.deadlines.stale_ns };
         patience_ns > 0 && quiet_ns >= patience_ns
     }

@@ -46,7 +46,7 @@ impl Channel {
         match verdict {
             Verdict::OldSession => return Err(DropReason::OldSession),
             Verdict::Duplicate | Verdict::Alive
-                if role != LineRole::Recovery && self.arbiter.restarts(&header, role, received_ns) =>
+                if role.is_copy() && self.arbiter.restarts(&header, role, received_ns) =>
             {
                 verdict = Verdict::Unproven;
             }
@@ -109,7 +109,7 @@ impl Channel {
 
     #[inline]
     fn note_seen(&mut self, role: LineRole, header: &PacketHeader, received_ns: u64) {
-        if role != LineRole::Recovery && self.arbiter.seen(header, role, received_ns) {
+        if role.is_copy() && self.arbiter.seen(header, role, received_ns) {
             self.queue.push(Delivery::Back);
         }
     }

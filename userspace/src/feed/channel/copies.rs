@@ -134,8 +134,8 @@ impl Channel {
             let skew_ns = received_ns.abs_diff(first.received_ns);
             let is_behind = received_ns >= first.received_ns;
             self.lines[role as usize].counts.late +=
-                u64::from(missing == 0 && is_behind && skew_ns > self.late_ns && role != LineRole::Recovery);
-            if role != LineRole::Recovery && first.role != LineRole::Recovery {
+                u64::from(missing == 0 && is_behind && skew_ns > self.late_ns && role.is_copy());
+            if role.is_copy() && first.role.is_copy() {
                 let later = if is_behind { role } else { first.role };
                 self.lines[later as usize].skew.record(skew_ns);
             }

@@ -7,7 +7,7 @@ const YESTERDAY: Session = *b"SESSION000";
 
 /// A channel whose lines both brought messages 1 to 2000, a message every 10 ns; the time is then 20,000.
 fn begun() -> Rig {
-    let mut rig = Rig::new(settings());
+    let mut rig = Rig::new(ChannelSettings { hold_packets: 400, ..settings() });
     for sequence in 1..=2_000 {
         rig.now_ns += 10;
         rig.data(A, sequence, 1).unwrap();
@@ -99,10 +99,10 @@ fn numbers_that_begin_again_on_both_lines_are_followed_after_the_time_of_a_doubt
     }
     assert_eq!(restarts(&rig), (1, 1));
     // What came during the doubt is missing, and can be recovered.
-    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.to)), Some((1, 100)));
+    assert_eq!(rig.channel.gap().map(|gap| (gap.from, gap.to)), Some((1, 101)));
     rig.data(Recovery, 1, 60).unwrap();
     rig.poll(rig.now_ns + 1_000);
-    assert_eq!(rig.take(), "1-61 lost 61-100 100-201");
+    assert_eq!(rig.take(), "1-61 lost 61-101 101-201");
     assert_eq!(rig.data(A, 201, 1), Ok(()));
 }
 
@@ -152,7 +152,9 @@ fn a_heartbeat_of_the_beginning_is_a_witness_and_numbers_may_begin_again_more_th
         rig.data(A, 1, 0).unwrap();
         rig.data(B, 1, 400).unwrap();
         assert_eq!((rig.take().as_str(), restarts(&rig)), ("1-401", (round, 1)));
-        rig.data(A, 401, 0).unwrap();
+        rig.data(A, 401, 600).unwrap();
+        rig.data(B, 401, 600).unwrap_err();
+        assert_eq!(rig.take(), "401-1001");
     }
 }
 

@@ -16,12 +16,17 @@ struct Line {
 }
 
 fn line() -> impl Strategy<Value = Line> {
-    (1..6u16, prop::collection::vec(0..10u8, 30), 0..20_u64).prop_map(|(cut, fates, skew)| Line { cut, fates, skew })
+    (1..6u16, prop::collection::vec(0..10u8, 30), 0..20_u64).prop_map(|(cut, mut fates, skew)| {
+        // At most two in a row are lost: the other line's are kept until this one says the same.
+        fates.iter_mut().step_by(3).for_each(|fate| *fate = 9);
+        Line { cut, fates, skew }
+    })
 }
 
-/// Arrivals on a line: (time, session, sequence, count). A session has `messages` and begins 1000 after the one before.
+/// Arrivals on a line: (time, session, sequence, count). A message takes one unit of time.
 fn arrivals(line: &Line, sessions: u8, messages: u64) -> Vec<(u64, u8, u64, u16)> {
-    let mut arrivals = Vec::new();
+    // That both lines speak for the first session is known from the start.
+    let mut arrivals = vec![(0, 0, 1, 0)];
     let mut fates = line.fates.iter().cycle();
     let mut time = line.skew;
     for session in 0..sessions {
@@ -43,7 +48,7 @@ proptest! {
     /// Each session's messages come out once and in order, all that any line carried; the rest is lost, by name. Lines change
     /// the session within less than what is kept while it is in doubt.
     #[test]
-    fn sessions_in_turn_lose_only_what_no_line_carried(a in line(), b in line(), sessions in 2..5u8, messages in 1..60_u64) {
+    fn sessions_in_turn_lose_only_what_no_line_carried(a in line(), b in line(), sessions in 2..5u8, messages in 40..80_u64) {
         let settings = ChannelSettings { start: StartAt::First, hold_packets: 200, give_up_ns: 1 << 40, ..settings() };
         let mut rig = Rig::new(ChannelSettings { stale_ns: 1 << 50, ..settings });
         let name = |session: u8| *format!("SESSION{session:03}").as_bytes().first_chunk().unwrap();
@@ -51,12 +56,6 @@ proptest! {
         all.extend(arrivals(&b, sessions, messages).into_iter().map(|packet| (packet, B)));
         all.sort_by_key(|((time, ..), _)| *time);
         let mut arrived: BTreeMap<Session, BTreeSet<u64>> = BTreeMap::new();
-        // A line that says nothing at all of a session, or of the last one, leaves the other alone with it.
-        for role in [A, B] {
-            for session in 0..sessions {
-                prop_assume!(all.iter().any(|((_, of, ..), by)| *of == session && *by == role));
-            }
-        }
         for ((time, session, sequence, count), role) in all {
             rig.now_ns = time + 1;
             let _ = rig.send(role, &packet(&name(session), sequence, count));
