@@ -6,6 +6,7 @@
 
 use feedhandler::config::midnights;
 use feedhandler::config::plan::Plan;
+use feedhandler::feed::Beginning;
 use feedhandler::metrics::DropReason;
 use feedhandler::worker::shared::Event;
 use feedhandler_testkit::consumer::{CheckSettings, Checker, SessionAccount, day_truth};
@@ -68,6 +69,30 @@ struct Outcome {
     skews: u64,
 }
 
+/// What is wrong with the events: each names what it is about, and together they name all that was lost.
+fn check_events(bench: &BenchWorker, session: &[u8; 10], lost: u64) -> Vec<String> {
+    let (mut wrong, mut named, mut began) = (Vec::new(), 0, Vec::new());
+    while let Ok(event) = bench.link.events.lock().expect("nobody panicked").pop() {
+        match event {
+            Event::Lost { session: of, from, to, .. } => {
+                named += to - from;
+                if of != *session || from >= to {
+                    wrong.push(format!("an event names {from}-{to} of session {}", of.escape_ascii()));
+                }
+            }
+            Event::Began { session: of, first, how, .. } => began.push((of, first, how)),
+            _ => {}
+        }
+    }
+    if named != lost {
+        wrong.push(format!("{named} messages named in events, {lost} were carried by no line"));
+    }
+    if began != [(*session, 1, Beginning::New)] {
+        wrong.push(format!("sessions that began: {began:?}"));
+    }
+    wrong
+}
+
 /// Runs one seed.
 fn run(seed: u64, plan: &Plan) -> Outcome {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -118,18 +143,7 @@ fn run(seed: u64, plan: &Plan) -> Outcome {
     if declared != lost {
         wrong.push(format!("{declared} messages counted as lost, {lost} were carried by no line"));
     }
-    let mut lost_events = 0;
-    while let Ok(event) = bench.link.events.lock().expect("nobody panicked").pop() {
-        if let Event::Lost { session: of, from, to, .. } = event {
-            lost_events += to - from;
-            if of != session || from >= to {
-                wrong.push(format!("an event names {from}-{to} of session {}", of.escape_ascii()));
-            }
-        }
-    }
-    if lost_events != lost {
-        wrong.push(format!("{lost_events} messages named in events, {lost} were carried by no line"));
-    }
+    wrong.extend(check_events(&bench, &session, lost));
     let skews = (0..2).map(|line| bench.link.shared.skew(line).count()).sum();
     let unconfirmed = (0..2).map(|line| bench.link.shared.drops(line).get(DropReason::Unconfirmed)).sum();
     Outcome { wrong, lost, unconfirmed, notices: report.notices, skews }

@@ -116,7 +116,7 @@ async fn every_counter_is_exported_with_its_value() {
 
     let skew = |what: &str, labels: &str| series[&format!("feedhandler_line_{what}{{{labels}}}")];
     let bucket = |le: &str| skew("skew_seconds_bucket", &format!("le=\"{le}\",channel=\"itch/equities\",line=\"B\""));
-    assert_eq!([bucket("1e-6"), bucket("0.00002"), bucket("0.00005"), bucket("1.0")], [1.0, 1.0, 3.0, 3.0]);
+    assert_eq!([bucket("0.000001"), bucket("0.00002"), bucket("0.00005"), bucket("1.0")], [1.0, 1.0, 3.0, 3.0]);
     let line = |line: &str| format!("channel=\"itch/equities\",line=\"{line}\"");
     let counts = ["skew_seconds_count", "led_total"].map(|what| [skew(what, &line("A")), skew(what, &line("B"))]);
     assert_eq!(counts, [[0.0, 4.0], [4.0, 0.0]], "line A was the first of the two");
