@@ -4,6 +4,7 @@
 
 mod check;
 mod compare;
+mod notice;
 mod report;
 mod socket;
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub const DEFINITION: (u8, usize) = (0x13, 520);
 pub const IMBALANCE: (u8, usize) = (0x14, 112);
 /// `SymbolMappingMsg`.
 pub const MAPPING: (u8, usize) = (0x16, 176);
+/// `SystemMsg`.
+pub const SYSTEM: (u8, usize) = (0x17, 320);
 
 /// What all records of one message share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,19 @@ pub struct Shared {
     pub sequence: u32,
     /// Whether a loss came before.
     pub is_bad_book: bool,
+}
+
+/// A system record: what the stream says of itself. It belongs to no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// DBN publisher.
+    pub publisher_id: u16,
+    /// UTC nanoseconds.
+    pub ts_event: u64,
+    /// The text.
+    pub text: String,
+    /// `SystemCode`; 255 = none that fits.
+    pub code: u8,
 }
 
 /// One record's bytes.
@@ -97,6 +112,17 @@ impl<'a> Record<'a> {
             STATUS | DEFINITION | IMBALANCE => Some(self.u64(16)),
             _ => None,
         }
+    }
+
+    /// The fields of a `SystemMsg`, if it is one.
+    #[must_use]
+    pub fn system(&self) -> Option<System> {
+        ((self.rtype(), self.0.len()) == SYSTEM).then(|| System {
+            publisher_id: self.u16(2),
+            ts_event: self.u64(8),
+            text: String::from_utf8_lossy(self.text(16, 303)).into_owned(),
+            code: self.byte(319),
+        })
     }
 
     /// Order id, action, side, price and size, if it is an `MboMsg`.

@@ -35,8 +35,9 @@ pub use select::{SelectError, Selector};
 pub use serve::serve;
 
 use crate::clock::{monotonic_ns, utc_ns};
-use crate::config::plan::{Mode, Plan};
+use crate::config::plan::{ChannelPlan, Mode, Plan};
 use crate::edge::{Health, Refusal};
+use crate::feed::ChannelState;
 use crate::latency::StageHistograms;
 use crate::steering::{Steering, SteeringError};
 use crate::worker::shared::{Command, WorkerLink};
@@ -198,9 +199,10 @@ impl Desk {
     }
 
     /// Why the handler is not ready: a worker that is not alive, an interface that is out, a desired line that is not in
-    /// force. Empty = ready.
+    /// force, a stale channel. Empty = ready.
     ///
-    /// A silent channel does not count: before the exchange opens there is nothing to hear.
+    /// A channel that has heard nothing yet does not count, nor one whose session has ended: before the exchange opens, and
+    /// after it closed, there is nothing to hear. Nor does one that nobody wants a line of.
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -224,8 +226,25 @@ impl Desk {
                 reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
             }
         }
+        reasons.extend(self.stale_reasons(now_ns));
         reasons.extend(self.group_reasons());
         reasons
+    }
+
+    /// Channels that were heard and are silent now.
+    fn stale_reasons(&self, now_ns: u64) -> Vec<String> {
+        let states = self.line_states();
+        let channels = self.plan.channels.iter().enumerate().filter(|(index, plan)| {
+            let state = self.link_of_channel(*index).shared.channel(*index).state;
+            state == ChannelState::Stale as u64 && plan.lines.iter().any(|line| states[*line].desired)
+        });
+        let reason = |(index, plan): (usize, &ChannelPlan)| {
+            let shared = &self.link_of_channel(index).shared;
+            let seen_ns = plan.lines.iter().map(|line| shared.line(*line).last_seen_ns).max().unwrap_or_default();
+            let silence_ms = now_ns.saturating_sub(seen_ns) / 1_000_000;
+            format!("channel `{}` is stale: nothing came on any line for {silence_ms} ms", plan.name)
+        };
+        channels.map(reason).collect()
     }
 
     /// Takes what the workers reported: logs losses and state changes (a few per second and channel at most), adds up

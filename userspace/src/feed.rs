@@ -19,7 +19,7 @@ pub mod orders;
 pub mod prefetch;
 pub mod transport;
 
-pub use arbiter::{ChannelState, Gap};
+pub use arbiter::{Beginning, ChannelState, Gap};
 pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, HOLES, Holes};
 pub use midnights::Midnights;
 
@@ -43,6 +43,12 @@ pub enum LineRole {
 impl LineRole {
     /// Every role, in index order.
     pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
+
+    /// Whether it is a copy of the channel, and not what was asked for.
+    #[must_use]
+    pub const fn is_copy(self) -> bool {
+        matches!(self, Self::A | Self::B)
+    }
 }
 
 /// Where a channel puts what it delivers, in sequence order.
@@ -53,6 +59,8 @@ pub trait BlockSink {
     fn block(&mut self, block: &Block<'_>);
     /// Messages `from..to` will never come: given up.
     fn lost(&mut self, channel: ChannelIndex, session: &Session, from: u64, to: u64);
+    /// A session begins, or its numbers do: `first` is the first message that is to be delivered. Before any of its blocks.
+    fn began(&mut self, _channel: ChannelIndex, _session: &Session, _first: u64, _how: Beginning) {}
     /// The session is over; `next` is the number after its last message.
     fn end_of_session(&mut self, channel: ChannelIndex, session: &Session, next: u64);
     /// All blocks of one packet, also of one that was held, were handed over; it had arrived at `received_ns`,
@@ -69,6 +77,9 @@ pub struct Block<'a> {
     pub session: &'a Session,
     /// Its sequence number.
     pub sequence: u64,
+    /// A DBN system record that says what happened before this message, such as a loss; most often empty. It belongs to no
+    /// message: whoever takes the message's records takes it in front of them.
+    pub notice: &'a [u8],
     /// The exchange's message, without framing.
     pub message: &'a [u8],
     /// DBN records, concatenated.

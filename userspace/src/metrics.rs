@@ -4,7 +4,9 @@
 mod counts;
 pub mod export;
 pub mod http;
+mod skew;
 
 pub use counts::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
 };
+pub use skew::{SKEW_BOUNDS_NS, SkewCounts};

@@ -13,7 +13,7 @@ use std::ops::Range;
 pub use packet::OpenPacket;
 pub use stream::{Stream, StreamSettings};
 
-use crate::feed::{Block, BlockSink, ChannelIndex, Session};
+use crate::feed::{Beginning, Block, BlockSink, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts};
 use crate::net::Outlets;
 
@@ -110,6 +110,12 @@ impl BlockSink for Outbound<'_> {
     fn block(&mut self, block: &Block<'_>) {
         for stream in self.publisher.of_channel(block.channel) {
             stream.block(block, &mut self.out);
+        }
+    }
+
+    fn began(&mut self, channel: ChannelIndex, session: &Session, first: u64, _how: Beginning) {
+        for stream in self.publisher.of_channel(channel) {
+            stream.skip_to(session, first, &mut self.out);
         }
     }
 

@@ -7,7 +7,7 @@ mod report;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use feedhandler::config::plan::{DecoderKind, StartAt, TransportKind};
+use feedhandler::config::plan::{DecoderKind, OnGap, StartAt, TransportKind};
 use feedhandler::feed::orders::OrderStore;
 use feedhandler::feed::{Channel, ChannelSettings, Midnights};
 
@@ -136,6 +136,7 @@ fn channel(live: usize) -> anyhow::Result<Channel> {
         publisher_id: 2,
         gap_timeout_ns: 0,
         give_up_ns: 0,
+        on_gap: OnGap::Hold,
         stale_ns: 0,
         backfill_ns: 0,
         hold_packets: 64,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use hdrhistogram::Histogram;
 
 use super::compare::compare;
+use super::notice::Due;
 use super::report::{Fault, Findings, Report, SessionAccount};
 use crate::itch::Message;
 use crate::mold::{self, Session};
@@ -66,6 +67,7 @@ pub struct Checker {
     coming: Vec<SessionTruth>,
     sent: Box<dyn FnMut(u64) -> Sent + Send>,
     passed: Vec<Passed>,
+    due: Due,
     truth: Truth,
     book: HashMap<(u32, u64), BookOrder>,
     report: Report,
@@ -81,6 +83,7 @@ impl Checker {
             packets: 0,
             blocks: 0,
             records: 0,
+            notices: 0,
             heartbeats: 0,
             gap_messages: 0,
             gaps: 0,
@@ -94,6 +97,7 @@ impl Checker {
             coming: sessions,
             sent: Box::new(|_| Sent::Nothing),
             passed: Vec::new(),
+            due: Due::default(),
             truth: Truth::default(),
             book: HashMap::new(),
             report,
@@ -211,6 +215,7 @@ impl Checker {
         self.sent = sent;
         self.truth = Truth::default();
         self.book.clear();
+        self.due.enter(self.passed.last().map(|passed| passed.session), first, first > 1);
         self.passed.push(Passed {
             session,
             is_late: first > 1,
@@ -231,6 +236,7 @@ impl Checker {
             return;
         }
         current.gaps.insert(current.next..sequence);
+        self.due.lost(current.next..sequence);
         current.next = sequence;
         current.has_ended |= is_end;
     }
@@ -252,12 +258,21 @@ impl Checker {
             self.report.findings.add(Fault::Foreign, sequence, 1, || "came after the end of the session".to_owned());
         }
         current.gaps.insert(current.next..sequence);
+        self.due.lost(current.next..sequence);
         current.next = sequence + 1;
         true
     }
 
     /// Compares one block's records; returns the newest receive time in them, 0 if none has one.
-    fn block(&mut self, sequence: u64, block: &[u8], received_ns: u64) -> u64 {
+    fn block(&mut self, sequence: u64, mut block: &[u8], received_ns: u64) -> u64 {
+        let earliest_ns = self.settings.started_ns - CLOCK_SLACK_NS;
+        let received = earliest_ns..received_ns + CLOCK_SLACK_NS;
+        let session = self.passed.last().expect("the session was entered").session;
+        let (has_notice, wrong) = self.due.settle(&mut block, &session, self.settings.publisher_id, &received);
+        self.report.notices += u64::from(has_notice);
+        if let Some(text) = wrong {
+            self.report.findings.add(Fault::Wrong, sequence, 1, || text);
+        }
         let message = match (self.sent)(sequence) {
             Sent::Message(message) => Some(message),
             Sent::Opaque => None,
@@ -281,8 +296,6 @@ impl Checker {
             shared.is_bad_book |= self.truth.is_suspect(message.locate);
             expected = self.truth.apply(message);
         }
-        let earliest_ns = self.settings.started_ns - CLOCK_SLACK_NS;
-        let received = earliest_ns..received_ns + CLOCK_SLACK_NS;
         let compared = compare(block, expected, &shared, &received, &mut self.book);
         self.report.records += compared.records;
         if let Some((fault, text)) = compared.fault {

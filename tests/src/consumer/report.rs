@@ -88,6 +88,8 @@ pub struct Report {
     pub blocks: u64,
     /// Records received and compared.
     pub records: u64,
+    /// System records received and compared: that a session begins, or that messages are lost.
+    pub notices: u64,
     /// Heartbeats and end-of-session packets received.
     pub heartbeats: u64,
     /// Messages that the stream left out, all sessions together: declared lost.

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 
+use super::notice::Due;
 use super::*;
 use crate::itch::Message;
 use crate::mold::{self, Packet};
@@ -34,9 +35,20 @@ fn block(truth: &mut Truth, message: &Message, sequence: u64, is_bad_book: bool)
 /// A right handler's blocks of the day, without the messages in `lost`.
 fn stream(lost: &RangeSet) -> Vec<(u64, Vec<u8>)> {
     let mut truth = Truth::default();
-    let messages = (1..).zip(Day::new(&day())).filter(|(sequence, _)| !lost.contains(*sequence));
+    let mut due = Due::default();
+    due.enter(None, 1, false);
     let first_lost = lost.iter().next().map_or(u64::MAX, |run| run.start);
-    messages.map(|(sequence, m)| (sequence, block(&mut truth, &m, sequence, sequence > first_lost))).collect()
+    let mut blocks = Vec::new();
+    for (sequence, message) in (1..).zip(Day::new(&day())) {
+        if lost.contains(sequence) {
+            due.lost(sequence..sequence + 1);
+            continue;
+        }
+        let mut bytes = notice::encode(&mut due, &SESSION, 2, NOW_NS);
+        bytes.extend(block(&mut truth, &message, sequence, sequence > first_lost));
+        blocks.push((sequence, bytes));
+    }
+    blocks
 }
 
 fn check(stream: &[(u64, Vec<u8>)], lost: &RangeSet) -> Report {
@@ -64,6 +76,7 @@ fn a_right_stream_passes() {
     let report = check(&stream(&none), &none);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     assert_eq!((report.blocks, report.gap_messages, report.heartbeats), (5_000, 0, 1));
+    assert_eq!(report.notices, 1, "the session begins");
     assert!(report.records > 5_000 && report.book_orders > 100 && report.book_levels > 50);
 }
 
@@ -76,12 +89,32 @@ fn what_no_line_carried_may_be_missing_and_must_be_flagged() {
     let right = stream(&lost);
     let report = check(&right, &lost);
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
-    assert_eq!((report.gaps, report.gap_messages), (3, 23));
+    assert_eq!((report.gaps, report.gap_messages, report.notices), (3, 23, 3), "the last loss has nothing behind it");
     // The same stream without the flag that says so.
     let mut unflagged = right.clone();
     let at = unflagged.iter().position(|(s, b)| *s > 1_520 && b.len() == 56).unwrap();
     unflagged[at].1[36] &= !0x04;
     assert_eq!(check(&unflagged, &lost).findings.count(Fault::Wrong), 1);
+}
+
+#[test]
+fn a_loss_that_is_not_named_or_wrongly_is_found() {
+    let mut lost = RangeSet::default();
+    lost.insert(1_500..1_520);
+    let right = stream(&lost);
+    let at = right.iter().position(|(sequence, _)| *sequence == 1_520).unwrap();
+    let mut stream = right.clone();
+    stream[at].1.drain(..320);
+    assert_eq!(check(&stream, &lost).findings.counts, [(Fault::Wrong, 1)].into(), "not named");
+    for (index, byte) in [(at, 16), (at, 50), (at, 319), (at, 2), (0, 40)] {
+        let mut stream = right.clone();
+        stream[index].1[byte] ^= 1;
+        assert_eq!(check(&stream, &lost).findings.count(Fault::Wrong), 1, "byte {byte} of block {index}");
+    }
+    let mut stream = right.clone();
+    let notice = right[at].1[..320].to_vec();
+    stream[at + 1].1.splice(..0, notice);
+    assert_eq!(check(&stream, &lost).findings.counts, [(Fault::Wrong, 1)].into(), "named twice");
 }
 
 #[test]
@@ -176,5 +209,5 @@ fn a_wrong_book_a_foreign_session_and_garbage_are_found() {
     let mut packet = Packet::new(&SESSION, 1);
     packet.push(&[0; 3]);
     checker.packet(&packet.into_payload(), NOW_NS);
-    assert_eq!(checker.findings().counts, [(Fault::Malformed, 2), (Fault::Foreign, 1)].into());
+    assert_eq!(checker.findings().counts, [(Fault::Malformed, 2), (Fault::Foreign, 1), (Fault::Wrong, 1)].into());
 }

@@ -100,6 +100,8 @@ pub struct OutputSummary {
     pub gap_messages: u64,
     /// Runs of such messages.
     pub gaps: u64,
+    /// System records: sessions that begin, messages that are lost.
+    pub notices: u64,
     /// Orders in the final books, all compared.
     pub book_orders: u64,
     /// Price levels in the final books.
@@ -189,6 +191,7 @@ impl Summary {
         output.blocks += report.blocks;
         output.records += report.records;
         output.gap_messages += report.gap_messages;
+        output.notices += report.notices;
         output.gaps += report.gaps as u64;
         output.book_orders += report.book_orders as u64;
         output.book_levels += report.book_levels as u64;

@@ -73,6 +73,17 @@ pub(crate) fn encode(expected: &Expected, shared: &Shared, ts_recv: u64) -> Vec<
     bytes
 }
 
+/// Writes a system record as a handler would.
+pub(crate) fn encode_system(text: &str, publisher_id: u16, ts_event: u64) -> Vec<u8> {
+    let mut bytes = vec![0; SYSTEM.1];
+    bytes[..2].copy_from_slice(&[(SYSTEM.1 / 4) as u8, SYSTEM.0]);
+    bytes[2..4].copy_from_slice(&publisher_id.to_le_bytes());
+    bytes[8..16].copy_from_slice(&ts_event.to_le_bytes());
+    bytes[16..16 + text.len()].copy_from_slice(text.as_bytes());
+    bytes[319] = 255;
+    bytes
+}
+
 use dbn::record as of_crate;
 
 const SHARED: Shared = Shared {
@@ -110,6 +121,20 @@ fn a_real_order_reads_back() {
     let expected = Expected::Mbo { order_id, price, size: 100, action: b'A', side: b'B', is_last: true };
     check(&bytes, &expected);
     assert_eq!(encode(&expected, &SHARED, 1_692_711_000_000_059_094), bytes);
+}
+
+#[test]
+fn a_system_record_of_the_dbn_crate_reads_back() {
+    let record = of_crate::SystemMsg {
+        hd: of_crate::RecordHeader::new::<of_crate::SystemMsg>(dbn::rtype::SYSTEM, 2, 0, 77),
+        msg: text("session S: messages 3 to 4 lost"),
+        code: dbn::SystemCode::Unset as u8,
+    };
+    let written = encode_system("session S: messages 3 to 4 lost", 2, 77);
+    assert_eq!(record.as_ref() as &[u8], written);
+    let system = Record::cut(&mut &written[..]).unwrap().system().unwrap();
+    assert_eq!((system.publisher_id, system.ts_event, system.code), (2, 77, 255));
+    assert_eq!(system.text, "session S: messages 3 to 4 lost");
 }
 
 /// The offsets here are those of the `dbn` crate, which knows nothing of this one.

@@ -14,6 +14,7 @@ mod foreign;
 mod golden;
 mod inside;
 mod layout;
+mod loud;
 mod membership;
 mod modes;
 mod nic;

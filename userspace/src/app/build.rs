@@ -45,6 +45,7 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
         publisher_id: channel.publisher_id,
         gap_timeout_ns: channel.gap_timeout_us * 1_000,
         give_up_ns: channel.give_up_ms * 1_000_000,
+        on_gap: channel.on_gap,
         stale_ns: channel.stale_ms * 1_000_000,
         backfill_ns: channel.recovery.as_ref().map_or(0, |recovery| recovery.backfill_ms * 1_000_000),
         hold_packets: channel.hold_packets,

@@ -6,6 +6,7 @@ use feedhandler_proto::v1::{ChannelChanged, MessagesLost};
 
 use super::watch::Watch;
 use crate::config::plan::Plan;
+use crate::feed::Beginning;
 use crate::latency::StageHistograms;
 use crate::worker::shared::{Command, Event, WorkerLink};
 
@@ -81,6 +82,21 @@ impl Events {
                     tracing::warn!(channel = name, session, from, to, messages, "messages lost");
                 }
                 watch.tell(What::MessagesLost(MessagesLost { channel: name, session, from, to }));
+            }
+            Event::Began { channel, session, first, how } => {
+                if self.limits[channel].allows(now_ns) {
+                    let name = &plan.channels[channel].name;
+                    let session = session_text(&session);
+                    match how {
+                        Beginning::New => tracing::info!(channel = name, session, first, "session begins"),
+                        Beginning::Late => {
+                            tracing::warn!(channel = name, session, first, "session joined late; before is unknown");
+                        }
+                        Beginning::Restarted => {
+                            tracing::warn!(channel = name, session, first, "numbers of the session begin again");
+                        }
+                    }
+                }
             }
             Event::State { channel, state } => {
                 let (name, state) = (plan.channels[channel].name.clone(), super::status::channel_state(state));

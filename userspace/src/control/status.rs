@@ -203,8 +203,13 @@ impl Desk {
     fn line_status(&self, line: usize, state: &LineState) -> v1::LineStatus {
         let shared = &self.link_of_channel(self.plan.lines[line].channel).shared;
         let counts = shared.line(line);
+        let skew = shared.skew(line);
         let group = self.group(line, state);
         v1::LineStatus {
+            late: counts.late,
+            behind: skew.count(),
+            skew_p50_ns: skew.quantile_ns(0.5),
+            skew_p99_ns: skew.quantile_ns(0.99),
             packets: counts.packets,
             bytes: counts.bytes,
             first: counts.first,

@@ -176,14 +176,20 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
         "packets",
         "first",
         "duplicate",
+        "late",
         "ahead",
         "malformed",
+        "leads",
+        "skew p50",
+        "skew p99",
         "by XDP",
         "canary",
         "last seen",
     ]);
-    numbers(&mut table, 6..14);
-    for line in status.channels.iter().flat_map(|channel| &channel.lines) {
+    numbers(&mut table, 6..18);
+    for (channel, line) in
+        status.channels.iter().flat_map(|channel| channel.lines.iter().map(move |line| (channel, line)))
+    {
         let group = line.group.clone().unwrap_or_default();
         table.add_row([
             group.channel,
@@ -195,14 +201,36 @@ fn lines(status: &v1::GetStatusResponse) -> Table {
             line.packets.to_string(),
             line.first.to_string(),
             line.duplicate.to_string(),
+            line.late.to_string(),
             line.ahead.to_string(),
             line.malformed.to_string(),
+            leads(channel, line),
+            skew(line.skew_p50_ns),
+            skew(line.skew_p99_ns),
             line.redirected_packets.map_or_else(|| "-".to_owned(), |packets| packets.to_string()),
             line.group.as_ref().map_or_else(|| "-".to_owned(), canary),
             last_seen(line.last_seen_age_ns),
         ]);
     }
     table
+}
+
+/// Of the packets that came on both lines, the share that came on this one first.
+fn leads(channel: &v1::ChannelStatus, line: &v1::LineStatus) -> String {
+    let both: u64 = channel.lines.iter().map(|line| line.behind).sum();
+    if both == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1} %", 100.0 * (both - line.behind) as f64 / both as f64)
+}
+
+/// By how much a line is later, at most.
+fn skew(bound_ns: Option<u64>) -> String {
+    match bound_ns {
+        None => "-".to_owned(),
+        Some(u64::MAX) => "> 1 s".to_owned(),
+        Some(ns) => format!("<= {}", duration(ns)),
+    }
 }
 
 fn destinations(status: &v1::GetStatusResponse) -> Table {

@@ -11,6 +11,7 @@
 
 mod backfill;
 mod claim;
+mod course;
 mod types;
 
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ use super::{LineRole, Session};
 use crate::config::plan::StartAt;
 use backfill::Backfill;
 pub use claim::{Claim, UNPROVEN_JUMP, Witness};
-pub use types::{ArbiterCounts, ChannelState, Deadlines, Gap, Verdict};
+use course::Course;
+pub use types::{ArbiterCounts, Beginning, ChannelState, Deadlines, Gap, Verdict};
 
 /// Sessions that are remembered as left, so that their late packets are never taken for a new session.
 const OLD_SESSIONS: usize = 8;
@@ -54,6 +56,10 @@ pub struct Arbiter {
     claim: Option<Claim>,
     /// The session was joined late, and what came before is being recovered.
     backfill: Option<Backfill>,
+    /// Where each line is.
+    courses: [Course; LineRole::ALL.len()],
+    /// When a packet last came that goes on where the session is, and not again from its beginning.
+    course_ns: u64,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -78,6 +84,8 @@ impl Arbiter {
             first_drop_ns: None,
             claim: None,
             backfill: None,
+            courses: Default::default(),
+            course_ns: 0,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -126,31 +134,44 @@ impl Arbiter {
     /// Begins the session of `header`. The caller has given up what was missing of the one before.
     ///
     /// The first session begins where the configuration says; every later one is seen from its start, message 1.
-    pub fn begin(&mut self, header: &PacketHeader) {
+    pub fn begin(&mut self, header: &PacketHeader) -> Beginning {
         let first = match (self.session, self.start) {
             (None, StartAt::Now) => header.sequence.max(1),
             _ => 1,
         };
-        if let Some(left) = self.session.replace(header.session) {
+        let left = self.session.replace(header.session);
+        let is_restart = left == Some(header.session);
+        if let Some(left) = left {
             assert!(self.expected == self.known, "a session is left with messages neither delivered nor lost");
-            if self.old_sessions.len() == OLD_SESSIONS {
-                self.old_sessions.pop_front();
+            if !is_restart {
+                if self.old_sessions.len() == OLD_SESSIONS {
+                    self.old_sessions.pop_front();
+                }
+                self.old_sessions.push_back(left);
             }
-            self.old_sessions.push_back(left);
         }
         (self.expected, self.known, self.first) = (first, first, first);
         let is_late = header.sequence > first && self.deadlines.backfill_ns > 0;
         self.backfill = is_late.then(Backfill::default);
         self.end = None;
         self.first_drop_ns = None;
-        self.counts.sessions += 1;
+        self.stale = false;
+        self.begin_courses();
+        self.counts.sessions += u64::from(!is_restart);
+        self.counts.restarts += u64::from(is_restart);
+        match (is_restart, first) {
+            (true, _) => Beginning::Restarted,
+            (false, 1) => Beginning::New,
+            (false, _) => Beginning::Late,
+        }
     }
 
-    /// A packet of the session arrived on line A or B.
+    /// A packet of the session arrived on line A or B. True if the channel was stale until now.
     #[inline]
-    pub fn seen(&mut self, received_ns: u64) {
+    pub fn seen(&mut self, header: &PacketHeader, role: LineRole, received_ns: u64) -> bool {
         self.last_seen_ns = self.last_seen_ns.max(received_ns);
-        self.stale = false;
+        self.note_course(header, role, received_ns);
+        std::mem::take(&mut self.stale) && self.ended().is_none()
     }
 
     /// Messages up to `to` are delivered (or lost): the next one is `to`.

@@ -6,8 +6,10 @@
 
 mod admit;
 mod claims;
+mod copies;
 mod deliver;
 mod holes;
+mod notice;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -16,10 +18,13 @@ use super::arbiter::{Arbiter, ChannelState, Deadlines, Gap};
 use super::decode::{Decoder, Records};
 use super::hold::{Held, Hold, SLOT_BYTES};
 use super::{ChannelIndex, LineRole, Session};
-use crate::config::plan::TransportKind;
-use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
+use crate::config::plan::{OnGap, TransportKind};
+use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts, SkewCounts};
+use claims::{Kept, MOST_KEPT};
+use copies::Copies;
 use deliver::Delivery;
 pub use holes::{HOLES, Holes};
+use notice::Notice;
 pub use settings::{ChannelError, ChannelSettings, MAX_HOLD_PACKETS, MAX_ORDERS};
 
 /// Most datagrams that may be admitted between two calls of [`Channel::deliver`].
@@ -29,6 +34,8 @@ pub const ADMIT_LIMIT: usize = 1024;
 struct Line {
     counts: LineCounts,
     drops: DropCounts,
+    /// How far it is behind the other line, where it is.
+    skew: SkewCounts,
 }
 
 impl Line {
@@ -51,8 +58,12 @@ pub struct Channel {
     records: Records,
     /// What [`Channel::deliver`] will do, in order.
     queue: Vec<Delivery>,
-    /// The packet of the arbiter's claim.
-    claimed: Vec<u8>,
+    kept: Kept,
+    copies: Copies,
+    /// How much later than another line's copy one is late, nanoseconds.
+    late_ns: u64,
+    notice: Notice,
+    publisher_id: u16,
     /// Datagrams admitted since the last delivery.
     admitted: usize,
     /// Session of the delivery; behind the arbiter's while a session change is queued.
@@ -77,18 +88,22 @@ impl Channel {
         }
         let deadlines = Deadlines {
             gap_timeout_ns: settings.gap_timeout_ns,
-            give_up_ns: settings.give_up_ns,
+            give_up_ns: match settings.on_gap {
+                OnGap::Hold => settings.give_up_ns,
+                OnGap::Pass => settings.gap_timeout_ns,
+            },
+            doubt_ns: settings.give_up_ns,
             stale_ns: settings.stale_ns,
             backfill_ns: settings.backfill_ns,
         };
         let slot_bytes = settings.payload_bytes.max(SLOT_BYTES);
-        // Those of a batch, and one from before that waited for a second witness.
-        let admitted = ADMIT_LIMIT + 1;
+        // Those of a batch, and those from before that waited for a second witness.
+        let admitted = ADMIT_LIMIT + MOST_KEPT;
         // Each held packet has at most one gap in front of it, and each admitted one may open one by itself.
         let gap_capacity = settings.hold_packets + admitted;
         // Per admitted or held packet: itself and the loss in front of it; per admitted one also a session's end and
-        // beginning.
-        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 3 * admitted;
+        // beginning, and that lines are back.
+        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 4 * admitted;
         Ok(Self {
             index: settings.index,
             transport: settings.transport,
@@ -97,7 +112,11 @@ impl Channel {
             decoder: Decoder::new(settings.decoder, settings.publisher_id, settings.max_orders, settings.midnights),
             records: Records::new(),
             queue: Vec::with_capacity(queue_capacity),
-            claimed: Vec::with_capacity(slot_bytes),
+            kept: Kept::new(),
+            copies: Copies::new(),
+            late_ns: settings.gap_timeout_ns,
+            notice: Notice::new(),
+            publisher_id: settings.publisher_id,
             admitted: 0,
             delivered_session: [b' '; 10],
             told_end: None,
@@ -111,8 +130,8 @@ impl Channel {
         while let Some(to) = self.arbiter.poll(now_ns, self.hold.nearest(), self.hold.has_room()) {
             self.give_up(to, now_ns);
         }
-        if let Some(claim) = self.arbiter.take_contradicted() {
-            self.drop_claim(&claim);
+        if self.arbiter.take_contradicted().is_some() {
+            self.drop_claim();
         }
         self.tell_end();
     }
@@ -158,6 +177,7 @@ impl Channel {
         counts.gaps_lost = gaps.gaps_lost;
         counts.messages_lost = gaps.messages_lost;
         counts.sessions = gaps.sessions;
+        counts.restarts = gaps.restarts;
         counts.first_sequence = self.arbiter.first();
         counts.next_sequence = self.arbiter.expected();
         counts.state = self.state() as u64;
@@ -169,6 +189,12 @@ impl Channel {
     #[must_use]
     pub fn line_counts(&self, role: LineRole) -> LineCounts {
         self.lines[role as usize].counts
+    }
+
+    /// How much later copies came on this line than on the other, where it was the later one.
+    #[must_use]
+    pub fn line_skew(&self, role: LineRole) -> SkewCounts {
+        self.lines[role as usize].skew
     }
 
     /// Dropped packets of one line.

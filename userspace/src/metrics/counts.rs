@@ -44,6 +44,7 @@ counter_set! {
         bytes: "UDP payload bytes received on the line",
         first: "Packets that delivered at least one message that no other line had delivered",
         duplicate: "Packets whose messages had all been delivered already",
+        late: "Packets that came too late: more than gap_timeout_us after another line's copy, or after messages of theirs were given up",
         overlap: "Packets of which a part had been delivered already",
         ahead: "Packets that arrived ahead of a gap and were held",
         heartbeats: "Heartbeats and end-of-session packets",
@@ -66,6 +67,8 @@ counter_set! {
         held_packets: "Packets copied into the hold buffer",
         hold_evicted: "Held packets dropped because the hold buffer was full",
         sessions: "Sessions started",
+        restarts: "Times that the numbers of a session began again (the sender restarted)",
+        notices: "System records in front of messages: a session begins, messages were lost, the lines are back",
         records: "DBN records produced",
         decode_errors: "Messages shorter than their type requires (no record)",
         unknown_types: "Messages of a type that the decoder does not know (skipped)",
@@ -168,9 +171,11 @@ pub enum DropReason {
     Unconfirmed,
     /// All messages had been delivered before: the normal fate of the slower line's packets.
     Duplicate,
+    /// Messages of it had been given up as lost before it came, and the others delivered.
+    Late,
     /// The hold buffer was full and this packet was the farthest ahead.
     HoldFull,
-    /// A block larger than the destination's packets; an empty block was sent in its place.
+    /// A block larger than the destination's packets; an empty block was sent in its place, or one without the notice in front.
     Oversized,
     /// No free frame to build an output packet in, or no jumbo buffer to gather a packet in.
     NoFreeFrame,
@@ -188,7 +193,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -199,6 +204,7 @@ impl DropReason {
         Self::OldSession,
         Self::Unconfirmed,
         Self::Duplicate,
+        Self::Late,
         Self::HoldFull,
         Self::Oversized,
         Self::NoFreeFrame,
@@ -226,6 +232,7 @@ impl DropReason {
             Self::OldSession => "old_session",
             Self::Unconfirmed => "unconfirmed",
             Self::Duplicate => "duplicate",
+            Self::Late => "late",
             Self::HoldFull => "hold_full",
             Self::Oversized => "oversized",
             Self::NoFreeFrame => "no_free_frame",

@@ -12,6 +12,7 @@
 mod groups;
 mod interfaces;
 mod recovery;
+mod skew;
 mod workers;
 
 use std::fmt;
@@ -67,6 +68,7 @@ impl Collector for DeskCollector {
         instance(desk, &mut out)?;
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
+        skew::skew(desk, &mut out)?;
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
         destinations(desk, &mut out)?;
@@ -120,7 +122,11 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let help = "Changes of subscriptions that could not be written to the subscriptions file";
     out.counter("subscriptions_unsaved", help, [(vec![], desk.unsaved_changes())])?;
     let ready = desk.not_ready_reasons().is_empty();
-    out.gauge("ready", "1 when all workers are alive and all desired lines in force", [(vec![], ready.into())])
+    out.gauge(
+        "ready",
+        "1 when all workers are alive, all desired lines in force and no channel is stale",
+        [(vec![], ready.into())],
+    )
 }
 
 fn line_labels(desk: &Desk, line: usize) -> Labels {

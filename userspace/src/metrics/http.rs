@@ -19,8 +19,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 ///
 /// - `/metrics`: all metrics, OpenMetrics text.
 /// - `/healthz`: 200 as long as the process answers; restart it if not.
-/// - `/readyz`: 200 when every worker is alive and every desired line is in force, else 503 with the reasons, one a
-///   line.
+/// - `/readyz`: 200 when every worker is alive, every desired line is in force and no channel is stale, else 503 with the
+///   reasons, one a line.
 pub fn router(desk: Arc<Desk>) -> Router {
     let exporter = Arc::new(Exporter::new(Arc::clone(&desk)));
     Router::new()

@@ -38,16 +38,23 @@ impl OpenPacket {
         self.len + BLOCK_HEADER_BYTES + body_bytes <= payload_bytes
     }
 
-    /// Appends one block. The caller has checked [`Self::has_room`].
-    pub fn push(&mut self, body: &[u8], frames: &Frames) {
+    /// Appends one block, of a notice and a body. The caller has checked [`Self::has_room`] for both together.
+    pub fn push(&mut self, notice: &[u8], body: &[u8], frames: &Frames) {
         let at = PAYLOAD_OFFSET + self.len;
         let buffer = frames.buffer_mut(&mut self.frame);
-        let length = u16::try_from(body.len()).expect("a block fits into a datagram");
-        buffer[at..at + BLOCK_HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
-        buffer[at + BLOCK_HEADER_BYTES..at + BLOCK_HEADER_BYTES + body.len()].copy_from_slice(body);
-        self.len += BLOCK_HEADER_BYTES + body.len();
+        let block_bytes = notice.len() + body.len();
+        let length = u16::try_from(block_bytes).expect("a block fits into a datagram");
+        let (head, block) = buffer[at..at + BLOCK_HEADER_BYTES + block_bytes].split_at_mut(BLOCK_HEADER_BYTES);
+        head.copy_from_slice(&length.to_be_bytes());
+        // Nearly always there is no notice, and then this is one copy.
+        let (front, rest) = block.split_at_mut(notice.len());
+        if !notice.is_empty() {
+            front.copy_from_slice(notice);
+        }
+        rest.copy_from_slice(body);
+        self.len += BLOCK_HEADER_BYTES + block_bytes;
         self.count += 1;
-        self.has_content |= !body.is_empty();
+        self.has_content |= block_bytes > 0;
     }
 
     /// True once a block with at least one byte was written.

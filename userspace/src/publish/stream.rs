@@ -98,17 +98,24 @@ impl Stream {
 
     /// Writes one message's block, sending the open packet first if the block does not continue it or does not fit.
     pub(super) fn block(&mut self, block: &Block<'_>, out: &mut Outlets<'_>) {
-        let mut body = match self.settings.format {
-            Format::Dbn => block.records,
-            Format::Raw => block.message,
+        let (mut notice, mut body) = match self.settings.format {
+            Format::Dbn => (block.notice, block.records),
+            Format::Raw => (&[][..], block.message),
         };
-        if HEADER_BYTES + BLOCK_HEADER_BYTES + body.len() > self.settings.payload_bytes {
+        let room = self.settings.payload_bytes.saturating_sub(HEADER_BYTES + BLOCK_HEADER_BYTES);
+        if notice.len() + body.len() > room {
             // The number must still be consumed, or the consumer would take it for a gap of the exchange.
             self.drops.add(DropReason::Oversized);
-            body = &[];
+            if body.len() > room {
+                body = &[];
+            }
+            if notice.len() + body.len() > room {
+                notice = &[];
+            }
         }
+        let block_bytes = notice.len() + body.len();
         let fits = self.open.as_ref().is_some_and(|packet| {
-            packet.continues(block.session, block.sequence) && packet.has_room(body.len(), self.settings.payload_bytes)
+            packet.continues(block.session, block.sequence) && packet.has_room(block_bytes, self.settings.payload_bytes)
         });
         if !fits {
             self.send_open(out);
@@ -119,16 +126,18 @@ impl Stream {
             self.open = Some(OpenPacket::new(frame, *block.session, block.sequence));
         }
         if let Some(packet) = &mut self.open {
-            packet.push(body, out.frames(self.settings.port));
+            packet.push(notice, body, out.frames(self.settings.port));
         }
         self.counts.blocks += 1;
         if !body.is_empty() {
             self.counts.records += u64::from(block.record_count);
         }
+        self.counts.records += u64::from(!notice.is_empty());
         self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
     }
 
-    /// Messages before `next` will not come: a heartbeat with that number is how a consumer learns of it.
+    /// Messages before `next` will not come, or the session begins with it: a heartbeat with that number is how a consumer
+    /// learns of it.
     pub(super) fn skip_to(&mut self, session: &Session, next: u64, out: &mut Outlets<'_>) {
         self.send_open(out);
         self.position = Some(Position { session: *session, next, ends_left: None });

@@ -107,6 +107,7 @@ impl Worker {
             let Some(line) = line else { continue };
             let channel = &self.channels[line.channel].channel;
             shared.lines[index].store(&channel.line_counts(line.role).values());
+            shared.line_skews[index].store(&channel.line_skew(line.role).values());
             shared.line_drops[index].store(&channel.line_drops(line.role).plus(&self.line_drops[index]).values());
         }
         let unknown = self.lines.len();

@@ -22,7 +22,17 @@ fn place<T>(value: &T) -> (usize, usize) {
 /// Everything in it that its worker writes.
 fn written_by_worker(shared: &WorkerShared) -> Vec<(usize, usize)> {
     let WorkerShared {
-        lines, line_drops, channels, sessions, destinations, destination_drops, tx_drops, rx, tx, ..
+        lines,
+        line_skews,
+        line_drops,
+        channels,
+        sessions,
+        destinations,
+        destination_drops,
+        tx_drops,
+        rx,
+        tx,
+        ..
     } = shared;
     let scalars = [
         place(&shared.cycles),
@@ -36,6 +46,7 @@ fn written_by_worker(shared: &WorkerShared) -> Vec<(usize, usize)> {
     ];
     let mut places = scalars.to_vec();
     places.extend(lines.iter().map(place));
+    places.extend(line_skews.iter().map(place));
     places.extend(channels.iter().map(place));
     places.extend(sessions.iter().map(place));
     places.extend(destinations.iter().map(place));
@@ -50,7 +61,7 @@ fn counters_of_two_workers_and_of_control_lie_in_lines_of_their_own() {
     let mut all: Vec<(usize, usize)> = shared.iter().flat_map(|shared| written_by_worker(shared)).collect();
     all.extend(shared.iter().map(|shared| place(shared.commands_sent())));
     all.sort_unstable();
-    assert_eq!(all.len(), 2 * (8 + 3 + 2 + 2 + 2 + 4 + 4 + 2 + 2 + 1));
+    assert_eq!(all.len(), 2 * (8 + 3 + 3 + 2 + 2 + 2 + 4 + 4 + 2 + 2 + 1));
     for (start, bytes) in &all {
         assert!(start % LINES == 0 && bytes % LINES == 0 && *bytes > 0, "{bytes} bytes at {start:#x}");
     }

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::feed::{ChannelIndex, Holes, Session};
+use crate::feed::{Beginning, ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    SkewCounts,
 };
 use crate::net::Port;
 
@@ -62,6 +63,17 @@ pub enum Event {
         /// One past the last lost message.
         to: u64,
     },
+    /// A session of a channel began, or its numbers began again.
+    Began {
+        /// Index into `Plan::channels`.
+        channel: usize,
+        /// Session name.
+        session: [u8; 10],
+        /// First message that is to be delivered.
+        first: u64,
+        /// How.
+        how: Beginning,
+    },
     /// A channel entered another state (`ChannelCounts::state`).
     State {
         /// Index into `Plan::channels`.
@@ -90,6 +102,8 @@ pub struct Wanted {
 pub struct WorkerShared {
     /// By line index.
     pub lines: Vec<SharedCounts<{ LineCounts::COUNT }>>,
+    /// How much later than the other line each one was, by line index.
+    pub line_skews: Vec<SharedCounts<{ SkewCounts::COUNT }>>,
     /// Drops on the way in, by line index; the last entry is for datagrams of no known line.
     pub line_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// By channel index.
@@ -140,6 +154,7 @@ impl WorkerShared {
         }
         Arc::new(Self {
             lines: many(lines),
+            line_skews: many(lines),
             line_drops: many(lines + 1),
             channels: many(channels),
             recovery: many(channels),
@@ -163,6 +178,12 @@ impl WorkerShared {
     #[must_use]
     pub fn line(&self, index: usize) -> LineCounts {
         LineCounts::from_values(self.lines[index].load())
+    }
+
+    /// How much later one line was than the other, where it was.
+    #[must_use]
+    pub fn skew(&self, index: usize) -> SkewCounts {
+        SkewCounts::from_values(self.line_skews[index].load())
     }
 
     /// Drops on the way in of one line (or of no known line, for `index` = number of lines).

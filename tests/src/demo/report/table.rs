@@ -70,6 +70,7 @@ impl Summary {
             "records",
             format!("{} compared, in {} packets", number(output.records), number(output.packets)),
         );
+        add("", "system records", format!("{} compared: sessions and losses, by name", number(output.notices)));
         let (orders, levels) = (number(output.book_orders), number(output.book_levels));
         add("", "final books", format!("{orders} orders on {levels} levels, compared"));
         add("latency", "p50 / p99 / p99.9 / max", "µs".to_owned());

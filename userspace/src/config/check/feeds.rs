@@ -21,7 +21,7 @@ const DEFAULT_MAX_ORDERS: i64 = 1_000_000;
 const TRANSPORTS: [(&str, TransportKind); 1] = [("moldudp64", TransportKind::MoldUdp64)];
 const DECODERS: [(&str, DecoderKind); 1] = [("itch50", DecoderKind::Itch50)];
 const STARTS: [(&str, StartAt); 2] = [("now", StartAt::Now), ("first", StartAt::First)];
-const ON_GAPS: [(&str, OnGap); 1] = [("hold", OnGap::Hold)];
+const ON_GAPS: [(&str, OnGap); 2] = [("hold", OnGap::Hold), ("pass", OnGap::Pass)];
 
 /// What all channels of a feed have in common.
 #[derive(Clone, Copy)]
@@ -104,6 +104,14 @@ fn channel_of(
             format!("must not be shorter than gap_timeout_us = {gap_timeout_us}, which comes first"),
         );
     }
+    let on_gap = check.choice(format!("{at}.on_gap"), channel.on_gap.as_deref(), &ON_GAPS, OnGap::Hold);
+    if on_gap == OnGap::Pass && channel.recovery.is_some() {
+        check.problem(
+            format!("{at}.on_gap"),
+            quoted("pass"),
+            "must be `hold` with [feed.channel.recovery]: a gap is declared lost before its servers would be asked",
+        );
+    }
     let index = plan.channels.len();
     let lines = lines_of(check, at, channel, index, plan, queues);
     plan.channels.push(ChannelPlan {
@@ -126,7 +134,7 @@ fn channel_of(
             give_up_ms,
             gap_timeout_us,
         ),
-        on_gap: check.choice(format!("{at}.on_gap"), channel.on_gap.as_deref(), &ON_GAPS, OnGap::Hold),
+        on_gap,
         lines,
         name,
     });

@@ -20,6 +20,8 @@ pub enum StartAt {
 pub enum OnGap {
     /// Nothing: packets ahead of the gap wait until it closes or is given up.
     Hold,
+    /// What follows, as soon as the other line had its time: the gap is declared lost then.
+    Pass,
 }
 
 /// The retransmission servers of a channel, and how they are asked.

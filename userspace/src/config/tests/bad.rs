@@ -191,7 +191,16 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "name = \"equities\"\nstart = \"latest\"",
         &["start = \"latest\": must be one of `now`, `first`"],
     ),
-    ("name = \"equities\"", "name = \"equities\"\non_gap = \"pass\"", &["on_gap = \"pass\": must be `hold`"]),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\non_gap = \"drop\"",
+        &["feed[0].channel[0].on_gap = \"drop\": must be one of `hold`, `pass`"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\non_gap = \"pass\"\nrecovery = { servers = [\"10.0.9.1:18000\"] }",
+        &["feed[0].channel[0].on_gap = \"pass\": must be `hold` with [feed.channel.recovery]"],
+    ),
     ("name = \"B\"", "name = \"C\"", &["line[1].name = \"C\": must be `A` or `B`"]),
     ("name = \"B\"", "name = \"A\"", &["line[1].name = \"A\": another line of this channel has this name"]),
     (

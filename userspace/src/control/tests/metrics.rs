@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::latency::Stage;
-use crate::metrics::{ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts, RecoveryCounts};
+use crate::metrics::{
+    ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SkewCounts,
+};
 
 async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -56,6 +58,11 @@ async fn every_counter_is_exported_with_its_value() {
     let recovery = RecoveryCounts { requests: 77, recovered_messages: 78, rejected_session: 79, ..Default::default() };
     bench.shared.recovery[0].store(&recovery.values());
     bench.shared.lines[2].store(&LineCounts { first: 81, ..Default::default() }.values());
+    let mut skew = SkewCounts::default();
+    for ns in [700, 30_000, 40_000, 5_000_000_000] {
+        skew.record(ns);
+    }
+    bench.shared.line_skews[1].store(&skew.values());
     let mut latency = Box::<StageHistograms>::default();
     latency.record_n(Stage::EntryToSent, 400, 3);
     latency.record_n(Stage::EntryToSent, 15_000, 2);
@@ -107,6 +114,14 @@ async fn every_counter_is_exported_with_its_value() {
     assert_eq!(types["feedhandler_canary_packets"], "counter");
     assert!(!text.contains("feedhandler_canary_packets_total{"), "none with kernel sockets");
 
+    let skew = |what: &str, labels: &str| series[&format!("feedhandler_line_{what}{{{labels}}}")];
+    let bucket = |le: &str| skew("skew_seconds_bucket", &format!("le=\"{le}\",channel=\"itch/equities\",line=\"B\""));
+    assert_eq!([bucket("0.000001"), bucket("0.00002"), bucket("0.00005"), bucket("1.0")], [1.0, 1.0, 3.0, 3.0]);
+    let line = |line: &str| format!("channel=\"itch/equities\",line=\"{line}\"");
+    let counts = ["skew_seconds_count", "led_total"].map(|what| [skew(what, &line("A")), skew(what, &line("B"))]);
+    assert_eq!(counts, [[0.0, 4.0], [4.0, 0.0]], "line A was the first of the two");
+    assert!((skew("skew_seconds_sum", &line("B")) - 5.000_070_7).abs() < 1e-9);
+
     let bucket =
         |le: &str| series[&format!("feedhandler_latency_seconds_bucket{{le=\"{le}\",stage=\"entry_to_sent\"}}")];
     assert_eq!([bucket("5e-7"), bucket("0.00001"), bucket("0.00002"), bucket("+Inf")], [3.0, 3.0, 5.0, 5.0]);
@@ -135,6 +150,41 @@ async fn ready_means_workers_alive_and_desired_lines_in_force() {
             shared.heartbeat_ns.store(u64::MAX, Relaxed);
             assert_eq!(get(served.metrics, "/readyz").await, (200, "ready\n".to_owned()));
             assert_eq!(get(served.metrics, "/other").await.0, 404);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_stale_channel_is_not_ready_and_is_when_it_is_back() {
+    let mut bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    bench.shared.running.store(true, Relaxed);
+    bench.shared.heartbeat_ns.store(u64::MAX, Relaxed);
+    let (shared, desk) = (Arc::clone(&bench.shared), Arc::clone(&bench.desk));
+    let enter = |state| shared.channels[0].store(&ChannelCounts { state, ..Default::default() }.values());
+    let seen = LineCounts { last_seen_ns: monotonic_ns() - 7_000_000_000, ..Default::default() };
+    shared.lines[1].store(&seen.values());
+    bench
+        .served(async |served| {
+            let ready = async || get(served.metrics, "/readyz").await;
+            // Nothing heard yet, then live, then over: all as it should be.
+            for state in [0, 2, 3, 5] {
+                enter(state);
+                assert_eq!(ready().await, (200, "ready\n".to_owned()), "state {state}");
+            }
+            enter(4);
+            let (status, text) = ready().await;
+            assert_eq!(status, 503);
+            assert!(text.starts_with("channel `itch/equities` is stale: nothing came on any line for 7"), "{text}");
+            let (_, metrics) = get(served.metrics, "/metrics").await;
+            assert!(metrics.contains("feedhandler_channel_state{channel=\"itch/equities\",state=\"stale\"} 1"));
+            assert!(metrics.contains("feedhandler_ready{} 0"));
+            enter(2);
+            assert_eq!(ready().await.0, 200);
+            enter(4);
+            // Of a channel that nobody wants a line of nothing is expected.
+            desk.unsubscribe(&[0, 1], "a test").unwrap();
+            assert_eq!(ready().await.0, 200);
         })
         .await;
 }

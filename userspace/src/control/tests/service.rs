@@ -14,7 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use super::*;
 use crate::control::cli;
 use crate::latency::Stage;
-use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts};
+use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts, SkewCounts};
 
 fn line(name: &str) -> Option<WireSelector> {
     Some(WireSelector { line: name.to_owned(), ..WireSelector::default() })
@@ -223,6 +223,7 @@ async fn status_tells_what_the_worker_published() {
         bytes: 3456,
         first: 7,
         duplicate: 5,
+        late: 6,
         last_seen_ns: monotonic_ns(),
         ..Default::default()
     };
@@ -237,6 +238,11 @@ async fn status_tells_what_the_worker_published() {
     };
     bench.shared.channels[0].store(&channel.values());
     bench.shared.sessions[0].store(b"0000000042");
+    for (line, skews) in [&[700][..], &[30_000, 40_000, 5_000_000_000]].into_iter().enumerate() {
+        let mut skew = SkewCounts::default();
+        skews.iter().for_each(|ns| skew.record(*ns));
+        bench.shared.line_skews[line].store(&skew.values());
+    }
     let mut drops = DropCounts::default();
     drops.add(DropReason::BadBounds);
     bench.shared.line_drops[3].store(&drops.values());
@@ -267,6 +273,12 @@ async fn status_tells_what_the_worker_published() {
     assert_eq!((channel.lines[0].packets, channel.lines[0].first, channel.lines[0].duplicate), (12, 7, 5));
     assert!(channel.lines[0].last_seen_age_ns.is_some_and(|age_ns| age_ns < 60_000_000_000));
     assert_eq!(channel.lines[1].last_seen_age_ns, None);
+    let skews = channel.lines.iter().map(|line| (line.late, line.behind, line.skew_p50_ns, line.skew_p99_ns));
+    assert!(skews.eq([(6, 1, Some(1_000), Some(1_000)), (0, 3, Some(50_000), Some(u64::MAX))]));
+    let cells =
+        |line: &str| table.lines().find(|row| row.contains(&format!("itch/equities  {line} "))).unwrap().to_owned();
+    assert!(cells("A").contains("75.0 %") && cells("A").contains("<= 1.0 us"), "{table}");
+    assert!(cells("B").contains("25.0 %") && cells("B").contains("> 1 s"), "{table}");
     assert_eq!(status.interfaces[0].mode_in_force, "socket");
     assert_eq!(status.interfaces[0].unsubscribed, "", "no program, no policy");
     let group = channel.lines[0].group.as_ref().unwrap();

@@ -16,7 +16,7 @@ impl Bench {
         let (_, events) = rtrb::RingBuffer::<Event>::new(1);
         let shared = Arc::clone(&self.shared);
         let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
-        let interface = InterfaceLink { mode_in_force: Mode::Socket, steering: None, refused: vec![] };
+        let interface = InterfaceLink { mode_in_force: Mode::Socket, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(Arc::new(plan), vec![interface], vec![link]);
         desk.line_states().iter().map(|state| state.desired).collect()
     }

@@ -1,7 +1,8 @@
 //! What one packet alone does not prove: a far jump of the sequence, or another session while this one is alive.
 //!
 //! A corrupt header, or one stray packet of another feed, must not make a channel give up all that it would receive. So
-//! such a packet is only believed when a second one says the same.
+//! such a packet is only believed when a second one says the same. While the other line goes on with what is, it must be one
+//! of the other line: a line that repeats yesterday's session has any number of packets that say the same.
 #![forbid(unsafe_code)]
 
 use super::Arbiter;
@@ -49,6 +50,8 @@ pub enum Witness {
     },
     /// The second one. Act on the first one, then on this.
     Second(Claim),
+    /// Another one of the line that said the first, while the other line still says something else: keep it, too.
+    Another,
     /// The first one again.
     Repeated,
 }
@@ -59,6 +62,9 @@ impl Arbiter {
         let dropped = match self.claim {
             Some(claim) if !self.is_contradicted(&claim) => {
                 if claim.is_confirmed_by(header, role) {
+                    if claim.role == role && self.is_other_alive(role, received_ns) {
+                        return Witness::Another;
+                    }
                     self.claim = None;
                     return Witness::Second(claim);
                 }
@@ -75,12 +81,18 @@ impl Arbiter {
 
     /// Whether lines went on as if nothing was for long enough that the claim can be neither slow nor reordered.
     fn is_contradicted(&self, claim: &Claim) -> bool {
-        self.last_seen_ns > claim.received_ns.saturating_add(self.deadlines.give_up_ns)
+        self.last_seen_ns > claim.received_ns.saturating_add(self.deadlines.doubt_ns)
     }
 
     /// Takes the claim away that was contradicted for too long; its packet is to be dropped.
     pub fn take_contradicted(&mut self) -> Option<Claim> {
         if self.is_contradicted(self.claim.as_ref()?) { self.claim.take() } else { None }
+    }
+
+    /// Whether a packet that is believed now begins a session, or begins its numbers again.
+    #[must_use]
+    pub fn is_beginning(&self, header: &PacketHeader) -> bool {
+        self.session != Some(header.session) || header.end() < self.expected
     }
 
     /// Takes the claim away, whatever it says: another packet changes the session at once.

@@ -4,7 +4,8 @@ use super::*;
 use crate::feed::transport::PacketKind;
 
 const SESSION: Session = *b"SESSION001";
-const DEADLINES: Deadlines = Deadlines { gap_timeout_ns: 100, give_up_ns: 1000, stale_ns: 5000, backfill_ns: 0 };
+const DEADLINES: Deadlines =
+    Deadlines { gap_timeout_ns: 100, give_up_ns: 1000, doubt_ns: 1000, stale_ns: 5000, backfill_ns: 0 };
 
 fn header(sequence: u64, count: u16) -> PacketHeader {
     let kind = if count == 0 { PacketKind::Heartbeat } else { PacketKind::Data };
@@ -140,12 +141,12 @@ fn silence_makes_stale_and_any_packet_ends_it() {
     let mut arbiter = Arbiter::new(DEADLINES, StartAt::Now, 4);
     assert_eq!((arbiter.poll(9000, None, true), arbiter.state()), (None, ChannelState::Unknown));
     arbiter.begin(&header(1, 1));
-    arbiter.seen(10_000);
+    arbiter.seen(&header(1, 1), LineRole::A, 10_000);
     arbiter.poll(14_999, None, true);
     assert_eq!(arbiter.state(), ChannelState::Live);
     arbiter.poll(15_000, None, true);
     assert_eq!(arbiter.state(), ChannelState::Stale);
-    arbiter.seen(15_001);
+    arbiter.seen(&header(1, 1), LineRole::A, 15_001);
     assert_eq!(arbiter.state(), ChannelState::Live);
 }
 
@@ -192,11 +193,11 @@ fn a_second_packet_confirms_unless_it_is_far_the_same_or_too_late() {
     let next = header(far.sequence + 1, 0);
     assert_eq!(arbiter.witness(&next, LineRole::A, 10), Witness::Second(claim(far, LineRole::A, 9)));
     assert_eq!(arbiter.witness(&far, LineRole::A, 10), first(None));
-    arbiter.seen(1010);
+    arbiter.seen(&header(1, 1), LineRole::A, 1010);
     assert_eq!(arbiter.take_contradicted(), None);
-    arbiter.seen(1011);
+    arbiter.seen(&header(1, 1), LineRole::A, 1011);
     assert_eq!(arbiter.witness(&next, LineRole::B, 1012), first(Some(claim(far, LineRole::A, 10))));
-    arbiter.seen(2013);
+    arbiter.seen(&header(1, 1), LineRole::A, 2013);
     assert_eq!(arbiter.take_contradicted(), Some(claim(next, LineRole::B, 1012)));
     assert_eq!(arbiter.take_contradicted(), None);
 }

@@ -21,6 +21,17 @@ pub enum ChannelState {
     Ended = 5,
 }
 
+/// How a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With its first message.
+    New,
+    /// After its first message: what came before is unknown.
+    Late,
+    /// The sender restarted: the same session, and its numbers begin again.
+    Restarted,
+}
+
 /// The missing messages that the channel waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -65,6 +76,8 @@ pub struct Deadlines {
     pub gap_timeout_ns: u64,
     /// Age of a gap at which it is declared lost.
     pub give_up_ns: u64,
+    /// How long lines go on as if nothing was before what one packet alone said counts as a stray.
+    pub doubt_ns: u64,
     /// Silence of all lines that makes the channel stale; 0 = never.
     pub stale_ns: u64,
     /// How long the beginning of a session, missed by a late start, may take to be recovered; 0 = as any other gap.
@@ -84,4 +97,6 @@ pub struct ArbiterCounts {
     pub messages_lost: u64,
     /// Sessions begun.
     pub sessions: u64,
+    /// Times that the numbers of a session began again.
+    pub restarts: u64,
 }

@@ -45,9 +45,14 @@ impl Channel {
         let mut verdict = self.arbiter.classify(&header, role);
         match verdict {
             Verdict::OldSession => return Err(DropReason::OldSession),
+            Verdict::Duplicate | Verdict::Alive
+                if role.is_copy() && self.arbiter.restarts(&header, role, received_ns) =>
+            {
+                verdict = Verdict::Unproven;
+            }
             Verdict::Duplicate => {
-                self.note_seen(role, received_ns);
-                return self.drop_duplicate(role, &header);
+                self.note_seen(role, &header, received_ns);
+                return self.drop_duplicate(role, &header, received_ns);
             }
             _ if role == LineRole::Recovery && self.arbiter.exceeds(&header) => return Err(DropReason::Unconfirmed),
             _ => {}
@@ -79,12 +84,12 @@ impl Channel {
         payload: &[u8],
         received_ns: u64,
     ) -> Result<(), DropReason> {
-        self.note_seen(role, received_ns);
+        self.note_seen(role, header, received_ns);
         match verdict {
             Verdict::Deliver { .. } | Verdict::Hold => {
                 let end = self.end_of(role, header);
                 if end <= header.sequence.max(self.arbiter.expected()) {
-                    return self.drop_duplicate(role, header);
+                    return self.drop_duplicate(role, header, received_ns);
                 }
                 if verdict == Verdict::Hold {
                     self.hold_packet(role, header, end, payload, received_ns)?;
@@ -99,7 +104,7 @@ impl Channel {
                 self.arbiter.next_is(header.sequence, ends, received_ns);
             }
             // The second witness says what the first one said, or that was overtaken.
-            Verdict::Duplicate => return self.drop_duplicate(role, header),
+            Verdict::Duplicate => return self.drop_duplicate(role, header, received_ns),
             Verdict::OldSession | Verdict::NewSession | Verdict::Unproven => unreachable!("decided above"),
         }
         self.arbiter.settle(self.hold.nearest(), received_ns);
@@ -117,16 +122,19 @@ impl Channel {
         self.hold.line_from(header.sequence).map_or(end, |line| line.min(end))
     }
 
-    fn note_seen(&mut self, role: LineRole, received_ns: u64) {
-        if role != LineRole::Recovery {
-            self.arbiter.seen(received_ns);
+    #[inline]
+    fn note_seen(&mut self, role: LineRole, header: &PacketHeader, received_ns: u64) {
+        if role.is_copy() && self.arbiter.seen(header, role, received_ns) {
+            self.queue.push(Delivery::Back);
         }
     }
 
-    fn drop_duplicate(&mut self, role: LineRole, header: &PacketHeader) -> Result<(), DropReason> {
-        self.lines[role as usize].counts.duplicate += 1;
-        self.counts.duplicate_messages += u64::from(header.count);
-        Err(DropReason::Duplicate)
+    /// Drops a packet whose messages were all delivered or given up.
+    fn drop_duplicate(&mut self, role: LineRole, header: &PacketHeader, received_ns: u64) -> Result<(), DropReason> {
+        let given_up = self.note_copy(role, header.sequence, header.end(), received_ns);
+        self.lines[role as usize].counts.duplicate += u64::from(given_up == 0);
+        self.counts.duplicate_messages += u64::from(header.count) - given_up;
+        Err(Self::why_dropped(given_up))
     }
 
     /// Copies a packet that is ahead of a gap into the hold buffer.
@@ -145,7 +153,11 @@ impl Channel {
             self.hold.insert(packet, payload, |covered| lines[covered.role as usize].discard(covered, counts));
         match outcome {
             Insert::Held => {}
-            Insert::Duplicate => return self.drop_duplicate(role, header),
+            Insert::Duplicate => {
+                self.lines[role as usize].counts.duplicate += 1;
+                self.counts.duplicate_messages += u64::from(header.count);
+                return Err(DropReason::Duplicate);
+            }
             Insert::Full => {
                 self.arbiter.dropped(received_ns);
                 self.counts.hold_evicted += 1;
@@ -166,10 +178,12 @@ impl Channel {
     fn queue_packet(&mut self, source: Source, role: LineRole, sequence: u64, end: u64, received_ns: u64) {
         let expected = self.arbiter.expected();
         let skip = expected - sequence;
+        let given_up = if skip > 0 { self.note_copy(role, sequence, expected, received_ns) } else { 0 };
+        self.copies.note(expected, end, received_ns, role);
         let line = &mut self.lines[role as usize].counts;
         line.first += 1;
         line.overlap += u64::from(skip > 0);
-        self.counts.duplicate_messages += skip;
+        self.counts.duplicate_messages += skip - given_up;
         self.counts.packets += 1;
         // Both fit: they are parts of the packet's u16 count.
         self.queue.push(Delivery::Packet(Packet {
@@ -204,17 +218,20 @@ impl Channel {
         }
     }
 
-    /// Leaves the session, loudly, and begins the one of `header`.
+    /// Leaves the session, loudly, and begins the one of `header`, which may be the same with its numbers from the beginning.
     pub(super) fn change_session(&mut self, header: &PacketHeader) {
         if self.arbiter.session().is_some() {
             while self.arbiter.is_missing() {
                 self.give_up(u64::MAX, 0);
             }
-            self.queue_end(self.arbiter.expected());
+            if self.arbiter.session() != Some(header.session) {
+                self.queue_end(self.arbiter.expected());
+            }
         }
-        self.arbiter.begin(header);
+        let how = self.arbiter.begin(header);
         self.told_end = None;
-        self.queue.push(Delivery::Session { session: header.session, is_late: self.arbiter.first() > 1 });
+        self.copies.clear();
+        self.queue.push(Delivery::Session { session: header.session, first: self.arbiter.first(), how });
     }
 
     pub(super) fn tell_end(&mut self) {

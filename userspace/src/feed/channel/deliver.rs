@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::Channel;
+use super::notice::Notice;
 use crate::feed::decode::{Decoder, Records};
-use crate::feed::{Block, BlockSink, ChannelIndex, Session, transport};
+use crate::feed::{Beginning, Block, BlockSink, ChannelIndex, Session, transport};
 use crate::metrics::ChannelCounts;
 
 /// Messages between the prefetch of an order and its use. A cache miss costs about as much as this many messages.
@@ -42,11 +43,14 @@ pub(super) enum Delivery {
     End {
         next: u64,
     },
-    /// A session begins; its beginning is missing if it `is_late`.
+    /// A session begins.
     Session {
         session: Session,
-        is_late: bool,
+        first: u64,
+        how: Beginning,
     },
+    /// The lines had been silent and are back.
+    Back,
 }
 
 /// A message whose order is being loaded.
@@ -63,6 +67,8 @@ struct Stage<'a, S> {
     session: &'a mut Session,
     decoder: &'a mut Decoder,
     records: &'a mut Records,
+    notice: &'a mut Notice,
+    publisher_id: u16,
     counts: &'a mut ChannelCounts,
     sink: &'a mut S,
 }
@@ -74,10 +80,13 @@ impl<S: BlockSink> Stage<'_, S> {
         self.decoder.decode(pending.message, pending.sequence, pending.ts_recv, self.records);
         self.counts.messages += 1;
         self.counts.records += u64::from(self.records.count());
+        let notice = self.notice.take(self.session, self.publisher_id, pending.ts_recv);
+        self.counts.notices += u64::from(!notice.is_empty());
         self.sink.block(&Block {
             channel: self.channel,
             session: self.session,
             sequence: pending.sequence,
+            notice,
             message: pending.message,
             records: self.records.bytes(),
             record_count: self.records.count(),
@@ -88,16 +97,20 @@ impl<S: BlockSink> Stage<'_, S> {
         match *delivery {
             Delivery::Lost { from, to } => {
                 self.decoder.lost();
+                self.notice.lost(from, to);
                 self.sink.lost(self.channel, self.session, from, to);
             }
             Delivery::End { next } => self.sink.end_of_session(self.channel, self.session, next),
-            Delivery::Session { session, is_late } => {
+            Delivery::Session { session, first, how } => {
+                self.notice.began(self.session, how, first);
                 *self.session = session;
                 self.decoder.begin_session();
-                if is_late {
+                if how == Beginning::Late {
                     self.decoder.lost();
                 }
+                self.sink.began(self.channel, self.session, first, how);
             }
+            Delivery::Back => self.notice.is_back(),
             Delivery::Packet(_) => unreachable!("not an event"),
         }
     }
@@ -119,6 +132,8 @@ impl Channel {
             session: &mut self.delivered_session,
             decoder: &mut self.decoder,
             records: &mut self.records,
+            notice: &mut self.notice,
+            publisher_id: self.publisher_id,
             counts: &mut self.counts,
             sink,
         };

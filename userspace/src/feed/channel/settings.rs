@@ -1,7 +1,7 @@
 //! What a channel is made of.
 #![forbid(unsafe_code)]
 
-use crate::config::plan::{DecoderKind, StartAt, TransportKind};
+use crate::config::plan::{DecoderKind, OnGap, StartAt, TransportKind};
 use crate::feed::{ChannelIndex, Midnights};
 
 /// What a channel is made of.
@@ -19,6 +19,8 @@ pub struct ChannelSettings {
     pub gap_timeout_ns: u64,
     /// Age of a gap at which it is declared lost, nanoseconds.
     pub give_up_ns: u64,
+    /// What leaves while a gap is open.
+    pub on_gap: OnGap,
     /// Silence of both lines that makes the channel stale, nanoseconds; 0 = never.
     pub stale_ns: u64,
     /// How long a late start may take to be recovered, nanoseconds; 0 = what is missing is given up as any other gap.

@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod claims;
+mod copies;
 mod edge_cases;
+mod lines;
+mod notices;
 mod oracle;
 mod recovery;
+mod sessions;
 
 use super::*;
-use crate::config::plan::{DecoderKind, StartAt};
+use crate::config::plan::{DecoderKind, OnGap, StartAt};
 use crate::feed::transport::moldudp64;
 use crate::feed::{Block, BlockSink, Midnights};
 use LineRole::{A, B, Recovery};
@@ -48,6 +52,7 @@ fn settings() -> ChannelSettings {
         publisher_id: 2,
         gap_timeout_ns: 100,
         give_up_ns: 1000,
+        on_gap: OnGap::Hold,
         stale_ns: 5000,
         backfill_ns: 0,
         hold_packets: 8,

@@ -26,10 +26,15 @@ impl Bench {
     }
 
     fn block(&mut self, sequence: u64, message: &[u8], records: &[u8]) {
+        self.noticed(sequence, b"", message, records);
+    }
+
+    fn noticed(&mut self, sequence: u64, notice: &[u8], message: &[u8], records: &[u8]) {
         let block = Block {
             channel: 0,
             session: &SESSION,
             sequence,
+            notice,
             message,
             records,
             record_count: u8::from(!records.is_empty()),
@@ -70,6 +75,32 @@ fn raw_blocks_hold_the_exchange_s_own_messages() {
     bench.block(1, b"message", b"records");
     bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
     assert_eq!(bench.sent(), [packet(1, 1, &[b"message"])]);
+}
+
+#[test]
+fn a_notice_stands_in_front_of_the_records_and_only_of_records() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.noticed(1, b"notice", b"m", b"records");
+    bench.noticed(2, b"notice", b"m", b"");
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
+    assert_eq!(bench.sent(), [packet(1, 2, &[b"noticerecords", b"notice"])]);
+    assert_eq!(bench.stream.counts().records, 3);
+    let mut bench = Bench::new(Format::Raw, 1472, 8);
+    bench.noticed(1, b"notice", b"m", b"records");
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
+    assert_eq!(bench.sent(), [packet(1, 1, &[b"m"])]);
+}
+
+#[test]
+fn without_room_for_both_the_records_go_without_the_notice() {
+    let mut bench = Bench::new(Format::Dbn, 20 + 2 + 10, 8);
+    bench.noticed(1, b"notice", b"m", b"12345");
+    bench.noticed(2, b"notice", b"m", b"1234");
+    bench.noticed(3, b"notice", b"m", &[0; 11]);
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
+    let sent = [packet(1, 1, &[b"12345"]), packet(2, 1, &[b"notice1234"]), packet(3, 1, &[b"notice"])];
+    assert_eq!(bench.sent(), sent);
+    assert_eq!(bench.stream.drops().get(DropReason::Oversized), 2);
 }
 
 #[test]

@@ -78,10 +78,33 @@ fn a_gap_asks_for_recovery_and_is_then_declared_lost_before_what_follows() {
     assert_eq!(rig.take(), "1-3");
     rig.poll(1000);
     assert_eq!(rig.take(), "lost 3-5 5-7");
-    assert_eq!(rig.data(B, 3, 2), Err(DropReason::Duplicate));
+    assert_eq!(rig.data(B, 3, 2), Err(DropReason::Late));
     let counts = rig.channel.counts();
     assert_eq!((counts.gaps_lost, counts.messages_lost, counts.messages), (1, 2, 4));
     assert_eq!(rig.channel.state(), ChannelState::Live);
+}
+
+#[test]
+fn with_on_gap_pass_what_follows_a_gap_leaves_when_the_other_line_had_its_time() {
+    let mut rig = Rig::new(ChannelSettings { on_gap: OnGap::Pass, ..settings() });
+    rig.data(A, 1, 2).unwrap();
+    rig.data(A, 5, 2).unwrap();
+    rig.poll(99);
+    assert_eq!(rig.take(), "1-3");
+    rig.poll(100);
+    assert_eq!(rig.take(), "lost 3-5 5-7");
+    // The other line may still fill a gap within its time.
+    rig.data(A, 9, 1).unwrap();
+    rig.poll(199);
+    rig.data(B, 7, 2).unwrap();
+    assert_eq!((rig.take().as_str(), rig.channel.counts().gaps_lost), ("7-10", 1));
+    // A session change is waited for as long as ever.
+    rig.send(A, &packet(&NEXT_SESSION, 1, 1)).unwrap();
+    rig.data(B, 10, 1).unwrap();
+    rig.poll(1_000);
+    rig.data(B, 11, 1).unwrap();
+    rig.send(B, &packet(&NEXT_SESSION, 1, 1)).unwrap_err();
+    assert_eq!(rig.take(), "10-12 end 12 / 1-2");
 }
 
 #[test]

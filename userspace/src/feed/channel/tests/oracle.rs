@@ -128,7 +128,8 @@ fn check_counts(channel: &Channel, told: &Told) {
     for role in [A, B] {
         let (line, drops) = (channel.line_counts(role), channel.line_drops(role));
         // Every packet has exactly one fate.
-        let fates = line.first + line.duplicate + line.heartbeats + drops.get(DropReason::HoldFull);
+        let dropped = drops.get(DropReason::HoldFull) + drops.get(DropReason::Late);
+        let fates = line.first + line.duplicate + line.heartbeats + dropped;
         assert_eq!(line.packets, fates);
         assert_eq!(line.duplicate, drops.get(DropReason::Duplicate));
     }

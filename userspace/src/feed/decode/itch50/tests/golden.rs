@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::messages::Body;
 use super::*;
-use crate::config::plan::{DecoderKind, StartAt, TransportKind};
+use crate::config::plan::{DecoderKind, OnGap, StartAt, TransportKind};
 use crate::feed::{Block, BlockSink, Channel, ChannelIndex, ChannelSettings, LineRole, Session};
 use fields::named_fields;
 
@@ -159,6 +159,7 @@ fn channel() -> Channel {
         publisher_id: 2,
         gap_timeout_ns: 0,
         give_up_ns: 0,
+        on_gap: OnGap::Hold,
         stale_ns: 0,
         backfill_ns: 0,
         hold_packets: 8,
