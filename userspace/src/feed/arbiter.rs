@@ -11,6 +11,7 @@
 
 mod backfill;
 mod claim;
+mod join;
 mod types;
 
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use super::{LineRole, Session};
 use crate::config::plan::StartAt;
 use backfill::Backfill;
 pub use claim::{Claim, UNPROVEN_JUMP, Witness};
+use join::Join;
+pub use join::{Forsaken, JoinState};
 pub use types::{ArbiterCounts, ChannelState, Deadlines, Gap, Verdict};
 
 /// Sessions that are remembered as left, so that their late packets are never taken for a new session.
@@ -54,6 +57,8 @@ pub struct Arbiter {
     claim: Option<Claim>,
     /// The session was joined late, and what came before is being recovered.
     backfill: Option<Backfill>,
+    /// The session was joined late, and a snapshot takes the place of what came before.
+    join: Join,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -78,6 +83,7 @@ impl Arbiter {
             first_drop_ns: None,
             claim: None,
             backfill: None,
+            join: Join::None,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -91,7 +97,7 @@ impl Arbiter {
     pub fn classify(&self, header: &PacketHeader, role: LineRole) -> Verdict {
         if self.session != Some(header.session) {
             // A retransmission may come at any time and of any session: it never begins one.
-            return if role == LineRole::Recovery || self.old_sessions.contains(&header.session) {
+            return if matches!(role, LineRole::Recovery | LineRole::Snapshot) || self.old_sessions.contains(&header.session) {
                 Verdict::OldSession
             } else if matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale) {
                 Verdict::NewSession
@@ -113,6 +119,8 @@ impl Arbiter {
     pub fn place(&self, header: &PacketHeader) -> Verdict {
         if header.count == 0 {
             Verdict::Alive
+        } else if self.is_joining() {
+            self.place_joining(header)
         } else if header.end() <= self.expected {
             Verdict::Duplicate
         } else if header.sequence > self.expected {
@@ -128,9 +136,14 @@ impl Arbiter {
     /// The first session begins where the configuration says; every later one is seen from its start, message 1.
     pub fn begin(&mut self, header: &PacketHeader) {
         let first = match (self.session, self.start) {
-            (None, StartAt::Now) => header.sequence.max(1),
+            (None, StartAt::Now | StartAt::Snapshot { .. }) => header.sequence.max(1),
             _ => 1,
         };
+        if let (None, StartAt::Snapshot { give_up_ns }) = (self.session, self.start)
+            && first > 1
+        {
+            self.join = Join::Awaited { since_ns: None, give_up_ns };
+        }
         if let Some(left) = self.session.replace(header.session) {
             assert!(self.expected == self.known, "a session is left with messages neither delivered nor lost");
             if self.old_sessions.len() == OLD_SESSIONS {
@@ -215,15 +228,23 @@ impl Arbiter {
     /// end.
     #[inline]
     pub fn settle(&mut self, nearest: Option<u64>, now_ns: u64) {
-        if self.expected >= self.known {
+        if !self.is_joining() {
+            self.settle_at(self.expected, nearest, now_ns);
+        }
+    }
+
+    /// The same for what is missing from `expected` on.
+    #[inline]
+    fn settle_at(&mut self, expected: u64, nearest: Option<u64>, now_ns: u64) {
+        if expected >= self.known {
             self.first_drop_ns = None;
             return;
         }
         let next_gap = self.gaps.front().map_or(self.known, |gap| gap.from);
-        if next_gap > self.expected {
+        if next_gap > expected {
             let to = nearest.unwrap_or(self.known).min(next_gap);
             let opened_ns = self.first_drop_ns.unwrap_or(now_ns);
-            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns, lost: false });
+            self.gaps.push_front(OpenGap { from: expected, to, opened_ns, lost: false });
             self.counts.gaps_opened += 1;
         }
     }
@@ -248,6 +269,9 @@ impl Arbiter {
         if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
             self.stale = true;
         }
+        if self.is_joining() {
+            return None;
+        }
         let progress_ns = self.poll_backfill(now_ns);
         let gap = self.gaps.front()?;
         let waiting_ns = now_ns.saturating_sub(gap.opened_ns.max(progress_ns));
@@ -265,8 +289,8 @@ impl Arbiter {
         let gap = self.gaps.front()?;
         Some(Gap {
             session: self.session?,
-            from: self.expected,
-            to: nearest.unwrap_or(u64::MAX).min(gap.to),
+            from: gap.from.max(self.expected),
+            to: nearest.filter(|nearest| *nearest > gap.from).unwrap_or(u64::MAX).min(gap.to),
             opened_ns: gap.opened_ns,
             wants_recovery: self.wants_recovery(gap),
         })
@@ -299,6 +323,8 @@ impl Arbiter {
             ChannelState::Ended
         } else if self.stale {
             ChannelState::Stale
+        } else if self.is_joining() {
+            ChannelState::Backfill
         } else if self.gaps.is_empty() {
             ChannelState::Live
         } else if self.expected == self.first || self.backfill.is_some() {
@@ -312,7 +338,7 @@ impl Arbiter {
     #[inline]
     #[must_use]
     pub fn ended(&self) -> Option<u64> {
-        self.end.filter(|end| *end == self.expected)
+        self.end.filter(|end| *end == self.expected && !self.is_joining())
     }
 
     /// The session.

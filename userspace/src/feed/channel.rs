@@ -9,6 +9,7 @@ mod claims;
 mod deliver;
 mod holes;
 mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,9 @@ pub use settings::{ChannelError, ChannelSettings, MAX_HOLD_PACKETS, MAX_ORDERS};
 
 /// Most datagrams that may be admitted between two calls of [`Channel::deliver`].
 pub const ADMIT_LIMIT: usize = 1024;
+
+/// Events of a snapshot, which comes once: its beginning, its end, and what is lost of it; or that there is none.
+const SNAPSHOT_EVENTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
@@ -87,7 +91,7 @@ impl Channel {
         let gap_capacity = settings.hold_packets + admitted;
         // Per admitted or held packet: itself and the loss in front of it; per admitted one also a session's end and
         // beginning.
-        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 3 * admitted;
+        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 3 * admitted + SNAPSHOT_EVENTS;
         Ok(Self {
             index: settings.index,
             transport: settings.transport,
@@ -112,6 +116,9 @@ impl Channel {
         }
         if let Some(claim) = self.arbiter.take_contradicted() {
             self.drop_claim(&claim);
+        }
+        if self.arbiter.is_join_overdue(now_ns) {
+            self.forsake_snapshot(now_ns);
         }
         self.tell_end();
     }
@@ -159,6 +166,8 @@ impl Channel {
         counts.sessions = gaps.sessions;
         counts.first_sequence = self.arbiter.first();
         counts.next_sequence = self.arbiter.expected();
+        counts.known_sequence = self.arbiter.known();
+        counts.snapshot_state = self.arbiter.join_state() as u64;
         counts.state = self.state() as u64;
         self.decoder.add_counts(&mut counts);
         counts

@@ -27,7 +27,8 @@ use crate::clock::utc_offset_ns;
 use crate::control::Desk;
 
 /// Fields of [`ChannelCounts`] that go up and down.
-const CHANNEL_GAUGES: [&str; 3] = ["orders_live", "next_sequence", "first_sequence"];
+const CHANNEL_GAUGES: [&str; 5] =
+    ["orders_live", "next_sequence", "first_sequence", "known_sequence", "snapshot_state"];
 
 type Labels = Vec<(&'static str, String)>;
 

@@ -47,6 +47,12 @@ pub(super) enum Delivery {
         session: Session,
         is_late: bool,
     },
+    /// Messages of a snapshot follow, or follow no more.
+    Snapshot {
+        begins: bool,
+    },
+    /// The session was joined late, and no snapshot makes up for it.
+    Late,
 }
 
 /// A message whose order is being loaded.
@@ -98,6 +104,8 @@ impl<S: BlockSink> Stage<'_, S> {
                     self.decoder.lost();
                 }
             }
+            Delivery::Snapshot { begins } => self.decoder.snapshot(begins),
+            Delivery::Late => self.decoder.lost(),
             Delivery::Packet(_) => unreachable!("not an event"),
         }
     }
