@@ -10,6 +10,7 @@ pub mod net;
 
 pub mod feed;
 pub mod publish;
+pub mod soup;
 pub mod worker;
 
 pub mod replay;
