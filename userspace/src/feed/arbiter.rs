@@ -97,7 +97,9 @@ impl Arbiter {
     pub fn classify(&self, header: &PacketHeader, role: LineRole) -> Verdict {
         if self.session != Some(header.session) {
             // A retransmission may come at any time and of any session: it never begins one.
-            return if matches!(role, LineRole::Recovery | LineRole::Snapshot) || self.old_sessions.contains(&header.session) {
+            return if matches!(role, LineRole::Recovery | LineRole::Snapshot)
+                || self.old_sessions.contains(&header.session)
+            {
                 Verdict::OldSession
             } else if matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale) {
                 Verdict::NewSession

@@ -8,6 +8,7 @@ use crate::feed::Session;
 use crate::feed::decode::itch50::messages::{self, ParseError};
 use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, HEADER_BYTES, write_header};
 use crate::net::handoff::HANDOFF_BYTES;
+use crate::soup::packet::number_of;
 
 /// Type of the End of Snapshot message, its length, and where its number is (20 characters).
 const END: u8 = b'G';
@@ -104,7 +105,7 @@ impl Spin {
             if bytes < END_BYTES {
                 return Err(SpinError::Length { number, kind, bytes });
             }
-            let next = decimal(&message[1..END_BYTES]).ok_or(SpinError::End)?;
+            let next = number_of(&message[1..END_BYTES]).ok_or(SpinError::End)?;
             return Ok(Some(next));
         }
         match messages::parse(message) {
@@ -141,16 +142,6 @@ impl Spin {
         }
         Ok(Snapshot { blocks, messages, next })
     }
-}
-
-/// A number in text, padded with spaces or NULs on either side.
-fn decimal(text: &[u8]) -> Option<u64> {
-    let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
-    let from = text.iter().position(|byte| !is_padding(byte))?;
-    let to = text.iter().rposition(|byte| !is_padding(byte))?;
-    let digits = &text[from..=to];
-    let is_number = digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }
 
 /// Messages are cut so that a packet's records fit into about one output packet each way; a directory message yields ten
@@ -191,8 +182,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::feed::transport::{PacketHeader, blocks, check_blocks};
     use crate::config::plan::TransportKind::MoldUdp64;
+    use crate::feed::transport::{PacketHeader, blocks, check_blocks};
 
     fn message(kind: u8) -> Vec<u8> {
         let bytes = match kind {

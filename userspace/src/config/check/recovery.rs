@@ -68,9 +68,8 @@ pub(super) fn servers(check: &mut Checker, at: &str, written: &[String], protoco
             let ip = server.ip();
             server.port() > 0 && !ip.is_multicast() && !ip.is_unspecified() && !ip.is_broadcast()
         }) else {
-            let reason = format!(
-                "must be a server's IPv4 address and {protocol} port, \"ip:port\", such as \"10.0.9.1:18000\""
-            );
+            let reason =
+                format!("must be a server's IPv4 address and {protocol} port, \"ip:port\", such as \"10.0.9.1:18000\"");
             check.problem(key, quoted(text), reason);
             continue;
         };

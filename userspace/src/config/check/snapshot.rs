@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::recovery;
-use super::values::{Checker, quoted};
+use super::values::Checker;
 use crate::config::file::Snapshot;
 use crate::config::plan::{Secret, SnapshotPlan, StartAt};
 
@@ -30,7 +30,11 @@ pub(super) fn check(
         return None;
     };
     if !matches!(start, StartAt::Snapshot { .. }) {
-        check.problem(at.clone(), "", "nobody is asked for a snapshot unless start = \"snapshot\"; leave the table out");
+        check.problem(
+            at.clone(),
+            "",
+            "nobody is asked for a snapshot unless start = \"snapshot\"; leave the table out",
+        );
     }
     let servers = recovery::servers(check, &at, &written.servers, "TCP");
     let mut word = |key: &str, value: Option<&String>, most_bytes| {
@@ -56,7 +60,7 @@ pub(super) fn check(
     if timeout_ms > give_up_ms {
         check.problem(
             format!("{at}.timeout_ms"),
-            quoted(&timeout_ms.to_string()),
+            timeout_ms,
             format!("the first server would still be waited for when all is given up: must not be above give_up_ms = {give_up_ms}"),
         );
     }
