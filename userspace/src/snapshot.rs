@@ -9,8 +9,6 @@
 
 mod fetch;
 mod spin;
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::net::SocketAddrV4;

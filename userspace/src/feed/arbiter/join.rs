@@ -142,6 +142,8 @@ impl Arbiter {
             gap.from = gap.from.max(next);
         }
         self.renew(now_ns);
+        // Where the snapshot is older than the first packet, the gap between them is missing.
+        self.expected = self.expected.min(next);
         self.join = Join::Arriving { next, has_begun: false, expected: self.expected, progress_ns: now_ns };
         true
     }
