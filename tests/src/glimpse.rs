@@ -5,6 +5,8 @@
 //! messages.
 #![forbid(unsafe_code)]
 
+pub mod server;
+
 use std::collections::{BTreeMap, HashMap};
 
 use crate::itch::{Body, Message, Symbol};
@@ -134,7 +136,9 @@ mod tests {
             if number % 97 == 0 {
                 let spin = glimpse.spin();
                 let mut joined = Truth::default();
-                spin.iter().for_each(|message| drop(joined.apply(message)));
+                for message in &spin {
+                    joined.apply(message);
+                }
                 assert_eq!(joined.book(), truth.book(), "after {number}");
                 assert!((spin.len() as u64) < glimpse.next() && glimpse.next() == number + 1);
                 counts = [counts[0] + 1, counts[1].max(spin.len())];

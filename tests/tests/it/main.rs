@@ -24,6 +24,7 @@ mod recovery;
 mod restart;
 mod simulation;
 mod site;
+mod snapshot;
 mod sockets;
 mod steering;
 mod tshark;
