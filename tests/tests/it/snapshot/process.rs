@@ -1,6 +1,8 @@
 //! The handler as a process that is started in the middle of a day, over veth, with GLIMPSE servers on the exchange's host.
 #![forbid(unsafe_code)]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use feedhandler_testkit::consumer::{CheckSettings, Checker, Receiver, SessionAccount, joined_truth, utc_ns};
@@ -78,9 +80,7 @@ fn started_in_the_middle_it_ends_in_the_books_of_the_whole_day() {
     let report = checker.finish(&[account]);
     assert!(report.findings.first.is_empty(), "{:?}\n{}", report.findings.first, log(&running.log));
 
-    let metrics =
-        site.namespace.command(std::path::Path::new("curl")).args(["-s", "http://127.0.0.1:9184/metrics"]).output();
-    let metrics = String::from_utf8(metrics.expect("curl").stdout).expect("text");
+    let metrics = site.namespace.enter(metrics).expect("inside").expect("served");
     for line in [
         "feedhandler_snapshot_attempts_total{channel=\"itch/one\"} 2",
         "feedhandler_snapshot_joined_total{channel=\"itch/one\"} 1",
@@ -98,6 +98,14 @@ fn started_in_the_middle_it_ends_in_the_books_of_the_whole_day() {
 
 fn log(path: &std::path::Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
+}
+
+fn metrics() -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(([127, 0, 0, 1], 9184))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Sends the day from [`FIRST`] on, a packet per millisecond or so; returns the number after the last message.

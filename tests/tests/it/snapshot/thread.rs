@@ -145,8 +145,8 @@ fn a_snapshot_is_fetched_and_joined_however_tcp_cuts_it() {
         let counts = late.finish();
         assert_eq!((counts.attempts, counts.snapshots, counts.joined), (1, 1, 1), "{manner:?}");
         assert_eq!(counts.messages, glimpse().len() as u64 - 1);
-        let login = b"\0\x2fLFMUSERsecret                                       1";
-        assert_eq!(server.logins(), [login.to_vec()], "from the first message of the active session");
+        let login = packet(b'L', format!("FMUSER{:<10}{:>10}{:>20}", "secret", "", 1).as_bytes());
+        assert_eq!(server.logins(), [login], "from the first message of the active session");
     }
 }
 
@@ -212,7 +212,7 @@ fn servers_that_all_do_wrong_cost_the_books_and_never_the_live_path() {
     for (what, manner, reason) in hostile() {
         let bad = server(glimpse());
         bad.behave(vec![manner; 100]);
-        let mut late = Late::new(&[&bad], "timeout_ms = 300\nmax_messages = 2000\ngive_up_ms = 700", false);
+        let mut late = Late::new(&[&bad], "timeout_ms = 300\nmax_messages = 2000\ngive_up_ms = 400", false);
         late.live_until(|late| late.join() == JoinState::GivenUp);
         let waited = late.began.elapsed();
         let counts = late.finish();
