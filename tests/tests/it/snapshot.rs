@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod process;
-mod sim;
+pub mod sim;
 mod thread;
 
 use rand::{Rng, SeedableRng};

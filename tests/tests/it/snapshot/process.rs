@@ -101,7 +101,7 @@ fn log(path: &std::path::Path) -> String {
 }
 
 fn metrics() -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(([127, 0, 0, 1], 9184))?;
+    let mut stream = TcpStream::connect("127.0.0.1:9184")?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;

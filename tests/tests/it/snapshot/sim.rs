@@ -154,7 +154,7 @@ impl Rig {
 }
 
 /// The packets of a snapshot of all messages before `next`, as the thread makes them of what a server sends.
-fn packets(session: &mold::Session, day: &DaySettings, next: u64) -> Vec<Vec<u8>> {
+pub fn packets(session: &mold::Session, day: &DaySettings, next: u64) -> Vec<Vec<u8>> {
     let mut glimpse = Glimpse::default();
     Day::new(day).take(usize::try_from(next - 1).expect("fits")).for_each(|message| glimpse.apply(&message));
     let mut spin = Spin::new(1_000_000);
@@ -166,6 +166,17 @@ fn packets(session: &mold::Session, day: &DaySettings, next: u64) -> Vec<Vec<u8>
         true
     });
     packets
+}
+
+/// What the thread hands over, and when: attempts that come to nothing, then the snapshot; the last first.
+fn script(scenario: &Scenario, packets: Vec<Vec<u8>>, now_ns: u64) -> Vec<(u64, Vec<u8>)> {
+    let (late_ns, attempts) = (scenario.late_ns, u64::from(scenario.attempts));
+    let begins = mold::heartbeat(&scenario.exchange.session, 0);
+    let attempt = |n| (now_ns + late_ns * n / (attempts + 1), begins.clone());
+    let snapshot = packets.into_iter().map(|packet| (now_ns + late_ns, packet));
+    let mut script: Vec<_> = (0..attempts).map(attempt).chain(snapshot).collect();
+    script.reverse();
+    script
 }
 
 pub fn run(scenario: &Scenario) -> Outcome {
@@ -214,12 +225,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         // The lines must have shown the snapshot's number, as the thread sees to.
         if !announced && rig.bench.link.shared.channel(0).known_sequence >= next {
             announced = true;
-            let late_ns = scenario.late_ns;
-            let attempts = u64::from(scenario.attempts);
-            let attempt = |n| (rig.now_ns + late_ns * n / (attempts + 1), mold::heartbeat(&session, 0));
-            let snapshot = packets(&session, &day, next).into_iter().map(|packet| (rig.now_ns + late_ns, packet));
-            rig.hand.script = (0..attempts).map(attempt).chain(snapshot).collect();
-            rig.hand.script.reverse();
+            rig.hand.script = script(scenario, packets(&session, &day, next), rig.now_ns);
         }
     }
     let end_ns = rig.now_ns + 4 * GIVE_UP_MS * 1_000_000;

@@ -151,7 +151,9 @@ fn a_snapshot_is_fetched_and_joined_however_tcp_cuts_it() {
 }
 
 /// What can be wrong: what the server does, and the counter that says so.
-fn hostile() -> Vec<(&'static str, Manner, fn(&SnapshotCounts) -> u64)> {
+type Wrong = (&'static str, Manner, fn(&SnapshotCounts) -> u64);
+
+fn hostile() -> Vec<Wrong> {
     let said = |packets: &[Vec<u8>]| Manner::Say([&[accepted("GLIMPSE001", 1)], packets].concat().concat());
     let spin = |messages: &[Vec<u8>]| said(&messages.iter().map(|message| packet(b'S', message)).collect::<Vec<_>>());
     let whole = glimpse();
