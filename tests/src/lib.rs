@@ -10,6 +10,7 @@ pub mod consumer;
 pub mod day;
 pub mod demo;
 pub mod exchange;
+pub mod glimpse;
 pub mod itch;
 pub mod lab;
 pub mod line;

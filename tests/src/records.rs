@@ -8,6 +8,8 @@ use std::fmt::Write;
 use crate::truth::Expected;
 
 const FLAG_LAST: u8 = 0x80;
+const FLAG_SNAPSHOT: u8 = 0x20;
+const FLAG_BAD_TS_RECV: u8 = 0x08;
 const FLAG_MAYBE_BAD_BOOK: u8 = 0x04;
 
 /// Record types and their sizes in bytes.
@@ -36,6 +38,8 @@ pub struct Shared {
     pub sequence: u32,
     /// Whether a loss came before.
     pub is_bad_book: bool,
+    /// Whether the message is a snapshot's.
+    pub is_snapshot: bool,
 }
 
 /// A system record: what the stream says of itself. It belongs to no message.
@@ -166,7 +170,8 @@ impl<'a> Record<'a> {
                 wrong.compare("price", self.i64(24), price);
                 wrong.compare("size", self.u32(32), size);
                 let bad_book = if shared.is_bad_book { FLAG_MAYBE_BAD_BOOK } else { 0 };
-                wrong.compare("flags", self.byte(36), bad_book | if is_last { FLAG_LAST } else { 0 });
+                let snapshot = if shared.is_snapshot { FLAG_SNAPSHOT | FLAG_BAD_TS_RECV } else { 0 };
+                wrong.compare("flags", self.byte(36), bad_book | snapshot | if is_last { FLAG_LAST } else { 0 });
                 wrong.compare("channel_id", self.byte(37), 0);
                 wrong.compare_char("action", self.byte(38), action);
                 wrong.compare_char("side", self.byte(39), side);

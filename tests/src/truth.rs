@@ -121,6 +121,8 @@ pub struct Truth {
     orders: HashMap<u64, Order>,
     mapped: HashSet<u16>,
     suspect: HashSet<u16>,
+    /// The messages are a snapshot's: whoever had a book before must clear it first.
+    is_snapshot: bool,
     expected: Vec<Expected>,
 }
 
@@ -160,6 +162,11 @@ impl Truth {
         &self.expected
     }
 
+    /// Whether the messages that follow are a snapshot's.
+    pub fn set_snapshot(&mut self, is_snapshot: bool) {
+        self.is_snapshot = is_snapshot;
+    }
+
     /// Whether something of this instrument was not understood before, so that its records must say so.
     #[must_use]
     pub fn is_suspect(&self, locate: u16) -> bool {
@@ -179,8 +186,9 @@ impl Truth {
         let locate = message.locate;
         match message.body {
             Body::StockDirectory { stock, round_lot, .. } => {
-                self.mapped.insert(locate);
+                let is_first = self.mapped.insert(locate);
                 self.expected.push(Expected::Mapping { stock });
+                self.clear(is_first);
                 let round_lot = i32::try_from(round_lot).unwrap_or(i32::MAX);
                 self.expected.push(Expected::Definition { stock, round_lot });
             }
@@ -240,6 +248,15 @@ impl Truth {
     fn map(&mut self, locate: u16, stock: Symbol) {
         if self.mapped.insert(locate) {
             self.expected.push(Expected::Mapping { stock });
+            self.clear(true);
+        }
+    }
+
+    /// What an instrument's first record of a snapshot is preceded by.
+    fn clear(&mut self, is_first: bool) {
+        if is_first && self.is_snapshot {
+            let price = i64::MAX;
+            self.expected.push(Expected::Mbo { order_id: 0, price, size: 0, action: b'R', side: b'N', is_last: false });
         }
     }
 

@@ -3,7 +3,7 @@
 
 pub mod build;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::limits;
 use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
+use crate::snapshot;
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -29,7 +30,7 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 /// Runs the plan until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
-/// recovery, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
+/// recovery, snapshots, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -47,7 +48,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let DataPath { edges, workers, links, ends } = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends, snapshots } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, jumbo, refused } in edges {
@@ -57,7 +58,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
-    let mut up = Up { keepers, desk: Arc::clone(&desk), recovery: None, idle: workers, threads: Vec::new() };
+    let mut up =
+        Up { keepers, desk: Arc::clone(&desk), recovery: None, snapshots: None, idle: workers, threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -66,6 +68,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control threads")?;
     up.recovery = recovery.start().context("cannot start the recovery thread")?;
+    up.snapshots = Some(snapshot::start(&plan, &snapshots).context("cannot start the snapshot threads")?);
     for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
@@ -85,6 +88,7 @@ struct Up {
     keepers: keeper::Running,
     desk: Arc<Desk>,
     recovery: Option<recovery::Running>,
+    snapshots: Option<snapshot::Running>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
@@ -95,6 +99,7 @@ impl Drop for Up {
         self.keepers.pause();
         self.desk.detach();
         drop(self.recovery.take());
+        drop(self.snapshots.take());
         self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
     }
@@ -107,6 +112,8 @@ struct DataPath {
     links: Vec<WorkerLink>,
     /// What connects the recovery thread with the workers that it has something to do for.
     ends: Vec<Ends>,
+    /// What connects the snapshot threads with theirs.
+    snapshots: Vec<snapshot::Ends>,
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -120,17 +127,24 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut workers, mut links, mut ends, mut snapshots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
-        let ports = ports.into_iter().map(|opened| opened.port).collect();
+        let mut ports = ports.into_iter().map(|opened| opened.port).collect();
+        let packets = build::snapshot_packets(plan, index, &mut ports);
         let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
+        let to_worker = |packets| snapshot::Ends {
+            worker: index,
+            packets: Arc::new(Mutex::new(packets)),
+            shared: Arc::clone(&link.shared),
+        };
+        snapshots.extend(packets.map(to_worker));
         links.push(link);
         ends.extend(ends_of_it);
     }
-    Ok(DataPath { edges, workers, links, ends })
+    Ok(DataPath { edges, workers, links, ends, snapshots })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

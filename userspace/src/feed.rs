@@ -19,7 +19,7 @@ pub mod orders;
 pub mod prefetch;
 pub mod transport;
 
-pub use arbiter::{Beginning, ChannelState, Gap};
+pub use arbiter::{Beginning, ChannelState, Gap, JoinState};
 pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, HOLES, Holes};
 pub use midnights::Midnights;
 
@@ -38,11 +38,13 @@ pub enum LineRole {
     B,
     /// Answers of a retransmission server. They fill gaps, but prove no liveness and begin no session.
     Recovery,
+    /// A snapshot, handed over by our own thread: its messages stand for those before a late start.
+    Snapshot,
 }
 
 impl LineRole {
     /// Every role, in index order.
-    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
+    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::Recovery, Self::Snapshot];
 
     /// Whether it is a copy of the channel, and not what was asked for.
     #[must_use]

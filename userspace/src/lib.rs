@@ -10,6 +10,7 @@ pub mod net;
 
 pub mod feed;
 pub mod publish;
+pub mod soup;
 pub mod worker;
 
 pub mod replay;
@@ -18,6 +19,7 @@ pub mod control;
 pub mod edge;
 pub mod keeper;
 pub mod recovery;
+pub mod snapshot;
 pub mod steering;
 
 pub mod doctor;

@@ -8,5 +8,6 @@ mod skew;
 
 pub use counts::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    SnapshotCounts,
 };
 pub use skew::{SKEW_BOUNDS_NS, SkewCounts};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::app::build;
-use crate::config::plan::{Plan, TransportKind};
+use crate::config::plan::{Plan, StartAt, TransportKind};
 use crate::feed::{Channel, ChannelError, LineRole};
 use crate::net::LineIndex;
 use crate::net::capture::{CaptureError, CaptureReader};
@@ -128,7 +128,11 @@ impl Replay {
     fn new(plan: &Plan, utc_ns: u64) -> Result<Self, ReplayError> {
         let mut lanes = Vec::new();
         for (index, channel_plan) in plan.channels.iter().enumerate() {
-            let settings = build::channel_settings(plan, index, utc_ns)?;
+            let mut settings = build::channel_settings(plan, index, utc_ns)?;
+            // Nobody has a snapshot of a capture's time.
+            if let StartAt::Snapshot { .. } = settings.start {
+                settings.start = StartAt::Now;
+            }
             let channel = Channel::new(settings)
                 .map_err(|source| ReplayError::Channel { name: channel_plan.name.clone(), source })?;
             lanes.push(Lane { channel, tally: Tally::default() });

@@ -35,6 +35,8 @@ pub struct SessionTruth {
     pub session: Session,
     /// Number of the first message that must be delivered.
     pub first: u64,
+    /// Number of the first message that is not a snapshot's, if the session was joined by one.
+    pub joined: Option<u64>,
     /// Answers what was sent under a number; asked in ascending order, not for numbers that were left out.
     pub sent: Box<dyn FnMut(u64) -> Sent + Send>,
 }
@@ -55,6 +57,8 @@ struct Passed {
     session: Session,
     /// It was joined after its beginning: whoever joins late must say so.
     is_late: bool,
+    /// Messages before it are a snapshot's.
+    joined: u64,
     gaps: RangeSet,
     next: u64,
     has_ended: bool,
@@ -210,7 +214,7 @@ impl Checker {
         if self.coming.last().is_none_or(|next| next.session != *session) {
             return false;
         }
-        let SessionTruth { session, first, sent } = self.coming.pop().expect("looked at above");
+        let SessionTruth { session, first, joined, sent } = self.coming.pop().expect("looked at above");
         self.compare_books();
         self.sent = sent;
         self.truth = Truth::default();
@@ -218,7 +222,8 @@ impl Checker {
         self.due.enter(self.passed.last().map(|passed| passed.session), first, first > 1);
         self.passed.push(Passed {
             session,
-            is_late: first > 1,
+            is_late: first > 1 && joined.is_none(),
+            joined: joined.unwrap_or(0),
             gaps: RangeSet::default(),
             next: first,
             has_ended: false,
@@ -288,7 +293,9 @@ impl Checker {
             ts_event: 0,
             sequence: sequence as u32,
             is_bad_book: current.is_late || !current.gaps.is_empty(),
+            is_snapshot: sequence < current.joined,
         };
+        self.truth.set_snapshot(shared.is_snapshot);
         let mut expected: &[Expected] = &[];
         if let Some(message) = &message {
             shared.instrument = u32::from(message.locate);

@@ -24,6 +24,7 @@ fn block(truth: &mut Truth, message: &Message, sequence: u64, is_bad_book: bool)
         ts_event: MIDNIGHT_NS + message.timestamp_ns,
         sequence: sequence as u32,
         is_bad_book,
+        is_snapshot: false,
     };
     truth
         .apply(message)

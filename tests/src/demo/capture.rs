@@ -109,7 +109,7 @@ impl Capture {
         let truths = walks.into_iter().map(|walk| {
             let messages = walk.messages;
             let sent = move |sequence: u64| messages.get(&sequence).copied().unwrap_or(Sent::Nothing);
-            SessionTruth { session: walk.session, first: walk.first, sent: Box::new(sent) }
+            SessionTruth { session: walk.session, first: walk.first, joined: None, sent: Box::new(sent) }
         });
         (truths.collect(), accounts)
     }

@@ -92,6 +92,7 @@ const SHARED: Shared = Shared {
     ts_event: 1_692_710_999_999_894_278,
     sequence: 14_757_721,
     is_bad_book: false,
+    is_snapshot: false,
 };
 
 fn check(bytes: &[u8], expected: &Expected) {

@@ -1,6 +1,7 @@
 //! A running worker allocates nothing.
 #![forbid(unsafe_code)]
 
+use feedhandler::feed::JoinState;
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings, Transmission};
 use feedhandler_testkit::line::LineSettings;
@@ -8,6 +9,7 @@ use feedhandler_testkit::mold;
 use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
 use crate::bench_worker::{BenchWorker, plan, plan_with};
+use crate::snapshot::sim::packets;
 
 #[test]
 fn a_running_worker_allocates_nothing() {
@@ -74,6 +76,35 @@ fn a_worker_that_recovers_allocates_nothing() {
     });
     let recovered = bench.link.shared.line(plan.recovery_line(0).into()).first;
     assert!(handed > 20 && recovered > 20, "{handed} handed, {recovered} of them recovered");
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
+}
+
+/// Nor does it when it waits for a snapshot, delivers it and goes on.
+#[test]
+fn a_worker_that_is_joined_late_allocates_nothing() {
+    let day = DaySettings { seed: 9, messages: 10_000, instruments: 100, live_orders: 2_000, recency: 0.5 };
+    let settings = ExchangeSettings { seed: 9, ..ExchangeSettings::default() };
+    let session = settings.session;
+    let transmissions: Vec<Transmission> = Exchange::new(settings, Day::new(&day)).collect();
+    let plan = plan_with(20, 4096, "start = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.9.1:19000\"]");
+    let (mut bench, mut handoff, _) = BenchWorker::joining(&plan);
+    let snapshot = packets(&session, &day, 6_000);
+    let mut packets = snapshot.iter().peekable();
+    let counted = allocation_counter::measure(|| {
+        for transmission in transmissions.iter().skip(transmissions.len() / 2) {
+            let line = u16::try_from(transmission.line).unwrap_or_default();
+            bench.inject(line, &transmission.payload, transmission.at_ns);
+            bench.cycle(transmission.at_ns, |_| {});
+            let is_time = bench.link.shared.channel(0).known_sequence > 6_500;
+            while is_time
+                && packets.next_if(|packet| handoff.hand(plan.snapshot_line(0), packet, bench.base_ns)).is_some()
+            {
+            }
+        }
+    });
+    let counts = bench.link.shared.channel(0);
+    assert_eq!(counts.snapshot_state, JoinState::Joined as u64, "{counts:?}");
+    assert!(counts.snapshot_messages > 1_000 && counts.held_packets > 10, "{counts:?}");
     assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
 }
 

@@ -8,6 +8,7 @@ use feedhandler::clock;
 use feedhandler::config::plan::{Idle, Plan};
 use feedhandler::config::{Config, Host};
 use feedhandler::feed::Channel;
+use feedhandler::net::handoff::Handoff;
 use feedhandler::net::headers::Header;
 use feedhandler::net::memory::{MemoryRx, MemoryTx};
 
@@ -36,6 +37,7 @@ pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
 
 /// The same, with more of the channel.
 pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
+    let start = if more.contains("start =") { "" } else { "start = \"first\"" };
     let text = format!(
         r#"
         [handler]
@@ -56,7 +58,7 @@ pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
         give_up_ms = {give_up_ms}
         hold_packets = {hold_packets}
         max_orders = 100_000
-        start = "first"
+        {start}
         {more}
         [[feed.channel.line]]
         name = "A"
@@ -123,14 +125,27 @@ impl BenchWorker {
 
     /// The worker as the program builds it, with what connects it with the recovery thread.
     pub fn recovering(plan: &Plan) -> (Self, Ends) {
-        let built = build::worker(plan, 0, vec![port(plan)], clock::utc_ns()).expect("legal settings");
+        let (bench, ends) = Self::built(plan, vec![port(plan)]);
+        (bench, ends.expect("the plan has a server"))
+    }
+
+    /// The worker as the program builds it, with what connects it with the threads that the plan has.
+    pub fn joining(plan: &Plan) -> (Self, Handoff, Option<Ends>) {
+        let mut ports = vec![port(plan)];
+        let packets = build::snapshot_packets(plan, 0, &mut ports).expect("the plan begins with a snapshot");
+        let (bench, ends) = Self::built(plan, ports);
+        (bench, packets, ends)
+    }
+
+    fn built(plan: &Plan, ports: Vec<Port>) -> (Self, Option<Ends>) {
+        let built = build::worker(plan, 0, ports, clock::utc_ns()).expect("legal settings");
         let (mut worker, link, ends) = built;
         for line in 0..plan.lines.len() {
             link.send(Command::SetLine { line, enabled: true }).expect("room");
             worker.cycle(|| 0);
         }
         let bench = Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() };
-        (bench, ends.expect("the plan has a server"))
+        (bench, ends)
     }
 
     /// Lets a datagram arrive at a simulated time.

@@ -25,6 +25,7 @@ mod recovery;
 mod restart;
 mod simulation;
 mod site;
+mod snapshot;
 mod sockets;
 mod steering;
 mod tshark;

@@ -5,7 +5,7 @@
 //! day long. A failure prints its seed.
 #![forbid(unsafe_code)]
 
-mod rig;
+pub mod rig;
 
 use feedhandler_testkit::exchange::ExchangeSettings;
 use feedhandler_testkit::line::LineSettings;

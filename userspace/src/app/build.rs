@@ -10,6 +10,7 @@ use crate::net::handoff::{Handoff, handoff};
 use crate::net::{Frames, Port, RxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
 use crate::recovery::{self, Ends};
+use crate::snapshot;
 use crate::worker::shared::{COMMAND_QUEUE, Wanted, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
@@ -107,6 +108,14 @@ fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consu
     (wants, (wanted, answers))
 }
 
+/// Adds the port for snapshots to a worker's, if one of its channels begins with one; returns the threads' end.
+pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Option<Handoff> {
+    plan.channels.iter().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
+    let (packets, rx) = handoff(snapshot::PACKETS);
+    ports.push(Port { frames: Frames::heap(snapshot::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+    Some(packets)
+}
+
 fn publisher(plan: &Plan, index: usize) -> Publisher {
     let worker = &plan.workers[index];
     let streams = worker.tx.iter().flat_map(|&queue| {
@@ -152,5 +161,7 @@ fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<C
     let lines = line_roles(plan).into_iter().map(line);
     // Nobody switches these: without servers nothing comes.
     let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
-    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(recovered))).collect()))
+    let snapshot = |channel| LineSlot { role: LineRole::Snapshot, ..recovered(channel) };
+    let lines = lines.chain(slots.iter().map(|slot| slot.map(recovered)));
+    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(snapshot))).collect()))
 }

@@ -119,6 +119,7 @@ pub struct Channel {
     pub start: Option<String>,
     pub on_gap: Option<String>,
     pub recovery: Option<Recovery>,
+    pub snapshot: Option<Snapshot>,
     #[serde(default)]
     pub line: Vec<Line>,
 }
@@ -134,6 +135,21 @@ pub struct Recovery {
     pub requests_per_second: Option<i64>,
     pub outstanding_requests: Option<i64>,
     pub backfill_ms: Option<i64>,
+}
+
+/// `[feed.channel.snapshot]`: who has a snapshot for a late start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Snapshot {
+    pub servers: Vec<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub same_session: Option<bool>,
+    pub timeout_ms: Option<i64>,
+    pub give_up_ms: Option<i64>,
+    pub max_messages: Option<i64>,
+    pub messages_per_second: Option<i64>,
 }
 
 /// `[[feed.channel.line]]`: the A or B copy of a channel.

@@ -14,7 +14,7 @@ use xdp_ebpf::{GroupKey, GroupRule};
 pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsubscribed};
 
 use crate::net::LineIndex;
-pub use gaps::{OnGap, RecoveryPlan, StartAt};
+pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +185,8 @@ pub struct ChannelPlan {
     pub on_gap: OnGap,
     /// Who is asked for what all lines have lost; `None` = nobody.
     pub recovery: Option<RecoveryPlan>,
+    /// Who has a snapshot for a late start; with [`StartAt::Snapshot`].
+    pub snapshot: Option<SnapshotPlan>,
     /// Indices into [`Plan::lines`]; 1 or 2.
     pub lines: Vec<usize>,
 }

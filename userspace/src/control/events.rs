@@ -92,6 +92,9 @@ impl Events {
                         Beginning::Late => {
                             tracing::warn!(channel = name, session, first, "session joined late; before is unknown");
                         }
+                        Beginning::Joined => {
+                            tracing::info!(channel = name, session, first, "session joined by a snapshot");
+                        }
                         Beginning::Restarted => {
                             tracing::warn!(channel = name, session, first, "numbers of the session begin again");
                         }

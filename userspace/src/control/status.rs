@@ -16,6 +16,7 @@ use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, RecoveryCounts, SharedCounts,
 };
 use crate::recovery::FRAMES;
+use crate::snapshot;
 
 /// The state by `ChannelCounts::state`.
 pub(crate) fn channel_state(state: u64) -> v1::ChannelState {
@@ -97,13 +98,15 @@ impl Desk {
         }
     }
 
-    /// Frames of all of a worker's ports: those of its queues, and the one for recovered datagrams if it has it.
+    /// Frames of all of a worker's ports: those of its queues, and those for recovered datagrams and snapshots if it has them.
     #[must_use]
     pub fn frames_of(&self, worker: usize) -> u64 {
         let plan = &self.plan.workers[worker];
-        let recovers = self.plan.channels.iter().any(|channel| channel.worker == worker && channel.recovery.is_some());
+        let mut channels = self.plan.channels.iter().filter(|channel| channel.worker == worker);
+        let recovers = channels.clone().any(|channel| channel.recovery.is_some());
         let recovery = if recovers { u64::from(FRAMES) } else { 0 };
-        u64::from(plan.frame_count) * plan.ports.len() as u64 + recovery
+        let snapshot = if channels.any(|channel| channel.snapshot.is_some()) { u64::from(snapshot::FRAMES) } else { 0 };
+        u64::from(plan.frame_count) * plan.ports.len() as u64 + recovery + snapshot
     }
 
     fn worker_status(&self, worker: usize) -> v1::WorkerStatus {

@@ -12,6 +12,7 @@
 mod backfill;
 mod claim;
 mod course;
+mod join;
 mod types;
 
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ use crate::config::plan::StartAt;
 use backfill::Backfill;
 pub use claim::{Claim, UNPROVEN_JUMP, Witness};
 use course::Course;
+use join::Join;
+pub use join::{Forsaken, JoinState};
 pub use types::{ArbiterCounts, Beginning, ChannelState, Deadlines, Gap, Verdict};
 
 /// Sessions that are remembered as left, so that their late packets are never taken for a new session.
@@ -60,6 +63,8 @@ pub struct Arbiter {
     courses: [Course; LineRole::ALL.len()],
     /// When a packet last came that goes on where the session is, and not again from its beginning.
     course_ns: u64,
+    /// The session was joined late, and a snapshot takes the place of what came before.
+    join: Join,
     last_seen_ns: u64,
     polled_ns: u64,
     stale: bool,
@@ -86,6 +91,7 @@ impl Arbiter {
             backfill: None,
             courses: Default::default(),
             course_ns: 0,
+            join: Join::None,
             last_seen_ns: 0,
             polled_ns: 0,
             stale: false,
@@ -99,7 +105,9 @@ impl Arbiter {
     pub fn classify(&self, header: &PacketHeader, role: LineRole) -> Verdict {
         if self.session != Some(header.session) {
             // A retransmission may come at any time and of any session: it never begins one.
-            return if role == LineRole::Recovery || self.old_sessions.contains(&header.session) {
+            return if matches!(role, LineRole::Recovery | LineRole::Snapshot)
+                || self.old_sessions.contains(&header.session)
+            {
                 Verdict::OldSession
             } else if matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale) {
                 Verdict::NewSession
@@ -121,6 +129,8 @@ impl Arbiter {
     pub fn place(&self, header: &PacketHeader) -> Verdict {
         if header.count == 0 {
             Verdict::Alive
+        } else if self.is_joining() {
+            self.place_joining(header)
         } else if header.end() <= self.expected {
             Verdict::Duplicate
         } else if header.sequence > self.expected {
@@ -134,11 +144,16 @@ impl Arbiter {
     /// Begins the session of `header`. The caller has given up what was missing of the one before.
     ///
     /// The first session begins where the configuration says; every later one is seen from its start, message 1.
-    pub fn begin(&mut self, header: &PacketHeader) -> Beginning {
+    pub fn begin(&mut self, header: &PacketHeader) -> Option<Beginning> {
         let first = match (self.session, self.start) {
-            (None, StartAt::Now) => header.sequence.max(1),
+            (None, StartAt::Now | StartAt::Snapshot { .. }) => header.sequence.max(1),
             _ => 1,
         };
+        if let (None, StartAt::Snapshot { give_up_ns }) = (self.session, self.start)
+            && first > 1
+        {
+            self.join = Join::Awaited { since_ns: None, give_up_ns };
+        }
         let left = self.session.replace(header.session);
         let is_restart = left == Some(header.session);
         if let Some(left) = left {
@@ -160,9 +175,10 @@ impl Arbiter {
         self.counts.sessions += u64::from(!is_restart);
         self.counts.restarts += u64::from(is_restart);
         match (is_restart, first) {
-            (true, _) => Beginning::Restarted,
-            (false, 1) => Beginning::New,
-            (false, _) => Beginning::Late,
+            (true, _) => Some(Beginning::Restarted),
+            (false, 1) => Some(Beginning::New),
+            (false, _) if self.is_joining() => None,
+            (false, _) => Some(Beginning::Late),
         }
     }
 
@@ -236,15 +252,23 @@ impl Arbiter {
     /// end.
     #[inline]
     pub fn settle(&mut self, nearest: Option<u64>, now_ns: u64) {
-        if self.expected >= self.known {
+        if !self.is_joining() {
+            self.settle_at(self.expected, nearest, now_ns);
+        }
+    }
+
+    /// The same for what is missing from `expected` on.
+    #[inline]
+    fn settle_at(&mut self, expected: u64, nearest: Option<u64>, now_ns: u64) {
+        if expected >= self.known {
             self.first_drop_ns = None;
             return;
         }
         let next_gap = self.gaps.front().map_or(self.known, |gap| gap.from);
-        if next_gap > self.expected {
+        if next_gap > expected {
             let to = nearest.unwrap_or(self.known).min(next_gap);
             let opened_ns = self.first_drop_ns.unwrap_or(now_ns);
-            self.gaps.push_front(OpenGap { from: self.expected, to, opened_ns, lost: false });
+            self.gaps.push_front(OpenGap { from: expected, to, opened_ns, lost: false });
             self.counts.gaps_opened += 1;
         }
     }
@@ -269,6 +293,9 @@ impl Arbiter {
         let silence_ns = now_ns.saturating_sub(self.last_seen_ns);
         if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
             self.stale = true;
+        }
+        if self.is_joining() {
+            return None;
         }
         let progress_ns = self.poll_backfill(now_ns);
         let gap = self.gaps.front()?;
@@ -296,8 +323,8 @@ impl Arbiter {
         let gap = self.gaps.front()?;
         Some(Gap {
             session: self.session?,
-            from: self.expected,
-            to: nearest.unwrap_or(u64::MAX).min(gap.to),
+            from: gap.from.max(self.expected),
+            to: nearest.filter(|nearest| *nearest > gap.from).unwrap_or(u64::MAX).min(gap.to),
             opened_ns: gap.opened_ns,
             wants_recovery: self.wants_recovery(gap),
         })
@@ -330,6 +357,8 @@ impl Arbiter {
             ChannelState::Ended
         } else if self.stale {
             ChannelState::Stale
+        } else if self.is_joining() {
+            ChannelState::Backfill
         } else if self.gaps.is_empty() {
             ChannelState::Live
         } else if self.expected == self.first || self.backfill.is_some() {
@@ -343,7 +372,7 @@ impl Arbiter {
     #[inline]
     #[must_use]
     pub fn ended(&self) -> Option<u64> {
-        self.end.filter(|end| *end == self.expected)
+        self.end.filter(|end| *end == self.expected && !self.is_joining())
     }
 
     /// The session.

@@ -11,6 +11,7 @@ mod deliver;
 mod holes;
 mod notice;
 mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,9 @@ pub use settings::{ChannelError, ChannelSettings, MAX_HOLD_PACKETS, MAX_ORDERS};
 
 /// Most datagrams that may be admitted between two calls of [`Channel::deliver`].
 pub const ADMIT_LIMIT: usize = 1024;
+
+/// Events of a snapshot, which comes once: its beginning, its end, and what is lost of it; or that there is none.
+const SNAPSHOT_EVENTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
@@ -103,7 +107,7 @@ impl Channel {
         let gap_capacity = settings.hold_packets + admitted;
         // Per admitted or held packet: itself and the loss in front of it; per admitted one also a session's end and
         // beginning, and that lines are back.
-        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 4 * admitted;
+        let queue_capacity = 2 * (settings.hold_packets + admitted) + gap_capacity + 4 * admitted + SNAPSHOT_EVENTS;
         Ok(Self {
             index: settings.index,
             transport: settings.transport,
@@ -132,6 +136,9 @@ impl Channel {
         }
         if self.arbiter.take_contradicted().is_some() {
             self.drop_claim();
+        }
+        if self.arbiter.is_join_overdue(now_ns) {
+            self.forsake_snapshot(now_ns);
         }
         self.tell_end();
     }
@@ -180,6 +187,8 @@ impl Channel {
         counts.restarts = gaps.restarts;
         counts.first_sequence = self.arbiter.first();
         counts.next_sequence = self.arbiter.expected();
+        counts.known_sequence = self.arbiter.known();
+        counts.snapshot_state = self.arbiter.join_state() as u64;
         counts.state = self.state() as u64;
         self.decoder.add_counts(&mut counts);
         counts

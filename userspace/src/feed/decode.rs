@@ -132,6 +132,13 @@ impl Decoder {
         }
     }
 
+    /// What follows is a snapshot of books that a consumer may have had otherwise before; or follows the snapshot.
+    pub fn snapshot(&mut self, begins: bool) {
+        match self {
+            Self::Itch50(itch) => itch.snapshot(begins),
+        }
+    }
+
     /// A session begins: every order and every mapping of the one before is void.
     pub fn begin_session(&mut self) {
         match self {

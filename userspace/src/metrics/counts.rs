@@ -80,6 +80,9 @@ counter_set! {
         orders_live: "Orders in the store now",
         first_sequence: "First sequence of this session; above 1 after a late start",
         next_sequence: "Next expected sequence number",
+        known_sequence: "Number after the newest message that is known to exist",
+        snapshot_messages: "Messages of a snapshot delivered in the place of those before a late start",
+        snapshot_state: "Late start by a snapshot: 0 not wanted, 1 awaited, 2 arriving, 3 joined, 4 given up",
         state: "Channel state: 0 unknown, 1 backfill, 2 live, 3 gap, 4 stale, 5 ended",
     }
 }
@@ -102,6 +105,26 @@ counter_set! {
         rejected_session: "Answers of another session",
         rejected_empty: "Answers without messages",
         rejected_unasked: "Answers that no request asked for: other sequences, more messages, from the wrong server",
+    }
+}
+
+counter_set! {
+    /// The snapshots of one channel.
+    SnapshotCounts {
+        attempts: "Connections that were tried to snapshot servers",
+        snapshots: "Snapshots that were received whole",
+        messages: "Messages received in snapshots, whole or not",
+        joined: "Snapshots that the channel began with",
+        failed_connect: "Attempts that ended because there was no connection",
+        failed_login: "Attempts that ended because the server refused the login",
+        failed_session: "Attempts that ended because the server was in another session",
+        failed_broken_off: "Attempts that ended because the server closed before the end of the snapshot",
+        failed_silent: "Attempts that ended because no message came for too long, or all took too long",
+        failed_malformed: "Attempts that ended because of something that cannot be part of a snapshot",
+        failed_too_long: "Attempts that ended because the snapshot had more messages than it may have",
+        failed_numbers: "Attempts that ended because the snapshot's number cannot be: fewer messages before it than the snapshot has",
+        failed_ahead: "Attempts that ended because the lines did not come up to the snapshot's number",
+        failed_not_taken: "Attempts that ended because the channel was past it",
     }
 }
 

@@ -13,6 +13,7 @@ mod groups;
 mod interfaces;
 mod recovery;
 mod skew;
+mod snapshot;
 mod workers;
 
 use std::fmt;
@@ -28,7 +29,8 @@ use crate::clock::utc_offset_ns;
 use crate::control::Desk;
 
 /// Fields of [`ChannelCounts`] that go up and down.
-const CHANNEL_GAUGES: [&str; 3] = ["orders_live", "next_sequence", "first_sequence"];
+const CHANNEL_GAUGES: [&str; 5] =
+    ["orders_live", "next_sequence", "first_sequence", "known_sequence", "snapshot_state"];
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -71,6 +73,7 @@ impl Collector for DeskCollector {
         skew::skew(desk, &mut out)?;
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
+        snapshot::snapshot(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
@@ -158,6 +161,7 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     // What is recovered is a line like the others, but for that nobody subscribes to it.
     let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
     counts.extend(recovery::lines(desk));
+    counts.extend(snapshot::lines(desk));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
             let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
@@ -251,6 +255,10 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     for (i, channel) in recovery::channels(plan) {
         let line = plan.recovery_line(i).into();
         add("line", &format!("{}/recovery", channel.name), desk.link_of_channel(i).shared.drops(line));
+    }
+    for (i, channel) in snapshot::channels(plan) {
+        let line = plan.snapshot_line(i).into();
+        add("line", &format!("{}/snapshot", channel.name), desk.link_of_channel(i).shared.drops(line));
     }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         add("worker", &worker.name, link.shared.unknown_drops());

@@ -88,7 +88,7 @@ impl Worker {
         for i in 0..self.channels.len() {
             let slot = &mut self.channels[i];
             let state = slot.channel.state();
-            if let Some(session) = slot.channel.session() {
+            if let Some(session) = slot.channel.session().filter(|_| !slot.channel.is_unnumbered()) {
                 let channel = ChannelIndex::try_from(slot.plan_index).expect("fewer than 65,536 channels");
                 let next = slot.channel.counts().next_sequence;
                 self.publisher.set_input(channel, &session, next, state != ChannelState::Stale);

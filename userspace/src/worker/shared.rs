@@ -14,7 +14,7 @@ use crate::feed::{Beginning, ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
-    SkewCounts,
+    SkewCounts, SnapshotCounts,
 };
 use crate::net::Port;
 
@@ -110,6 +110,8 @@ pub struct WorkerShared {
     pub channels: Vec<SharedCounts<{ ChannelCounts::COUNT }>>,
     /// By channel index. Stored by the recovery thread, not by the worker.
     pub recovery: Vec<SharedCounts<{ RecoveryCounts::COUNT }>>,
+    /// By channel index. Stored by the channel's snapshot thread.
+    pub snapshots: Vec<SharedCounts<{ SnapshotCounts::COUNT }>>,
     /// The session in force, by channel index.
     pub sessions: Vec<SharedSession>,
     /// By destination index.
@@ -158,6 +160,7 @@ impl WorkerShared {
             line_drops: many(lines + 1),
             channels: many(channels),
             recovery: many(channels),
+            snapshots: many(channels),
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
@@ -202,6 +205,12 @@ impl WorkerShared {
     #[must_use]
     pub fn recovery(&self, channel: usize) -> RecoveryCounts {
         RecoveryCounts::from_values(self.recovery[channel].load())
+    }
+
+    /// Counters of a channel's snapshots.
+    #[must_use]
+    pub fn snapshots(&self, channel: usize) -> SnapshotCounts {
+        SnapshotCounts::from_values(self.snapshots[channel].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.

@@ -75,8 +75,8 @@ impl Outcome {
 }
 
 /// The recovery thread and its servers, in simulated time.
-struct Asker {
-    planner: Planner,
+pub struct Asker {
+    pub planner: Planner,
     ends: Ends,
     line: u16,
     servers: Vec<RetransmissionServer<Day>>,
@@ -85,8 +85,15 @@ struct Asker {
 }
 
 impl Asker {
+    /// The thread of a plan with as many servers as these.
+    pub fn new(plan: &Plan, ends: Ends, servers: Vec<RetransmissionServer<Day>>) -> Self {
+        let recovery = plan.channels[0].recovery.as_ref().expect("servers");
+        let planner = Planner::new(planner_settings(&plan.channels[0], recovery));
+        Self { planner, ends, line: plan.recovery_line(0), servers, in_flight: BinaryHeap::new() }
+    }
+
     /// What the thread does in a cycle, with the answers that have arrived by now.
-    fn cycle(&mut self, plan: &Plan, published: u64, base_ns: u64, now_ns: u64) {
+    pub fn cycle(&mut self, plan: &Plan, published: u64, base_ns: u64, now_ns: u64) {
         while let Ok(Wanted { session, holes, .. }) = self.ends.wanted.pop() {
             self.planner.want(session, holes, now_ns);
         }
@@ -137,7 +144,7 @@ impl Rig {
 }
 
 /// The messages of a data packet; empty for what carries none, or is damaged.
-fn messages_of(transmission: &Transmission) -> std::ops::Range<u64> {
+pub fn messages_of(transmission: &Transmission) -> std::ops::Range<u64> {
     let view = mold::parse(&transmission.payload).ok().filter(|view| !view.is_end);
     view.map_or(0..0, |view| view.sequence..view.sequence + view.blocks.len() as u64)
 }
@@ -166,16 +173,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         let settings = ServerSettings { session, ..settings.clone() };
         RetransmissionServer::new(settings, Day::new(&day))
     };
-    let asker = ends.map(|ends| Asker {
-        planner: Planner::new(planner_settings(
-            &plan.channels[0],
-            plan.channels[0].recovery.as_ref().expect("servers"),
-        )),
-        ends,
-        line: plan.recovery_line(0),
-        servers: scenario.servers.iter().map(server).collect(),
-        in_flight: BinaryHeap::new(),
-    });
+    let asker = ends.map(|ends| Asker::new(&plan, ends, scenario.servers.iter().map(server).collect()));
     let checker = Checker::new(check, vec![day_truth(session, &day)]);
     let mut rig = Rig { plan, bench, asker, checker, started_ns, now_ns: 0 };
     let mut exchange = Exchange::new(scenario.exchange.clone(), Day::new(&day));

@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
 
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, recovery};
+use super::{NAME_BYTES, recovery, snapshot};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
 use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
@@ -20,7 +20,8 @@ const DEFAULT_MAX_ORDERS: i64 = 1_000_000;
 
 const TRANSPORTS: [(&str, TransportKind); 1] = [("moldudp64", TransportKind::MoldUdp64)];
 const DECODERS: [(&str, DecoderKind); 1] = [("itch50", DecoderKind::Itch50)];
-const STARTS: [(&str, StartAt); 2] = [("now", StartAt::Now), ("first", StartAt::First)];
+const STARTS: [(&str, StartAt); 3] =
+    [("now", StartAt::Now), ("first", StartAt::First), ("snapshot", StartAt::Snapshot { give_up_ns: 0 })];
 const ON_GAPS: [(&str, OnGap); 2] = [("hold", OnGap::Hold), ("pass", OnGap::Pass)];
 
 /// What all channels of a feed have in common.
@@ -114,6 +115,8 @@ fn channel_of(
     }
     let index = plan.channels.len();
     let lines = lines_of(check, at, channel, index, plan, queues);
+    let mut start = check.choice(format!("{at}.start"), channel.start.as_deref(), &STARTS, StartAt::Now);
+    let snapshot = snapshot::check(check, at, channel.snapshot.as_ref(), &mut start);
     plan.channels.push(ChannelPlan {
         worker: worker_of(check, at, channel, plan),
         feed: feed.name.clone(),
@@ -126,7 +129,8 @@ fn channel_of(
         stale_ms,
         hold_packets: usize::try_from(hold_packets).unwrap_or_default(),
         max_orders: usize::try_from(max_orders).unwrap_or_default(),
-        start: check.choice(format!("{at}.start"), channel.start.as_deref(), &STARTS, StartAt::Now),
+        start,
+        snapshot,
         recovery: recovery::check(
             check,
             &format!("{at}.recovery"),

@@ -1,6 +1,7 @@
 //! What becomes of messages that are missing.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Plan;
@@ -13,6 +14,11 @@ pub enum StartAt {
     Now,
     /// With sequence 1: anything missing before the first packet is a gap.
     First,
+    /// With a snapshot of what was before the first packet, if that had not the first message. Packets wait for it.
+    Snapshot {
+        /// After so long it begins as with [`StartAt::Now`], nanoseconds.
+        give_up_ns: u64,
+    },
 }
 
 /// What leaves while a gap is open.
@@ -41,6 +47,37 @@ pub struct RecoveryPlan {
     pub backfill_ms: u64,
 }
 
+/// A word that is not to be seen in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The snapshot servers of a channel (GLIMPSE over SoupBinTCP), and how they are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPlan {
+    /// In the order in which they are tried; 1 to 8.
+    pub servers: Vec<SocketAddrV4>,
+    /// At most 6 letters and digits.
+    pub username: String,
+    /// At most 10.
+    pub password: Secret,
+    /// Whether the server's session must be the channel's.
+    pub same_session: bool,
+    /// How long a connection, or the next message, is waited for, milliseconds.
+    pub timeout_ms: u64,
+    /// After so long without a snapshot the channel begins without, milliseconds.
+    pub give_up_ms: u64,
+    /// Messages of a snapshot at most.
+    pub max_messages: u64,
+    /// How fast they are handed to the worker at most.
+    pub messages_per_second: u64,
+}
+
 impl Plan {
     /// The number under which a channel's recovered datagrams reach its worker: behind those of all lines.
     #[must_use]
@@ -48,9 +85,15 @@ impl Plan {
         LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines, and no channel without one")
     }
 
-    /// How many lines the workers tell apart, the recovery of each channel included.
+    /// The number under which a channel's snapshot reaches its worker: behind those of all recovered datagrams.
+    #[must_use]
+    pub fn snapshot_line(&self, channel: usize) -> LineIndex {
+        LineIndex::try_from(self.lines.len() + self.channels.len() + channel).expect("at most 3 × 1024 lines")
+    }
+
+    /// How many lines the workers tell apart, the recovery and the snapshot of each channel included.
     #[must_use]
     pub fn line_count(&self) -> usize {
-        self.lines.len() + self.channels.len()
+        self.lines.len() + 2 * self.channels.len()
     }
 }

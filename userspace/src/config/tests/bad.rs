@@ -28,6 +28,42 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "privileges = \"drop\"\n[[interface]]\nname = \"fh-a\"",
         &["handler.privileges = \"drop\": must be one of `keeper`, `none`, `keep`"],
     ),
+    ("name = \"equities\"", "name = \"equities\"\nstart = \"snapshot\"", &["channel[0].snapshot", "needs this table"]),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]",
+        &["channel[0].snapshot", "unless start = \"snapshot\""],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"224.0.1.9:1\"]",
+        &["snapshot.servers[0] = \"224.0.1.9:1\": must be a server's IPv4 address and TCP port"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]\nusername = \"SEVENTH\"",
+        &["snapshot.username = 7 bytes: must be at most 6 ASCII characters"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]\npassword = \"a b\"",
+        &["snapshot.password = 3 bytes: must be at most 10 ASCII characters without spaces"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]\ngive_up_ms = 100",
+        &["snapshot.timeout_ms = 5000: the first server would still be waited for", "give_up_ms = 100"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]\nmax_messages = 999",
+        &["snapshot.max_messages = 999: must be 1000 to 100000000 messages"],
+    ),
+    (
+        "name = \"equities\"",
+        "name = \"equities\"\nstart = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]\nmessages_per_second = 0",
+        &["snapshot.messages_per_second = 0: must be 1000 to 100000000 messages"],
+    ),
     (
         "name = \"equities\"",
         "name = \"equities\"\n[feed.channel.recovery]\nsource = \"10.0.0.1\"",

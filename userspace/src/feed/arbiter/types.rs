@@ -28,6 +28,8 @@ pub enum Beginning {
     New,
     /// After its first message: what came before is unknown.
     Late,
+    /// With a snapshot of what came before.
+    Joined,
     /// The sender restarted: the same session, and its numbers begin again.
     Restarted,
 }

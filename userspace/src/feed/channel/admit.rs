@@ -42,6 +42,9 @@ impl Channel {
     #[inline]
     fn arbitrate(&mut self, slot: u16, role: LineRole, payload: &[u8], received_ns: u64) -> Result<(), DropReason> {
         let header = PacketHeader::parse(self.transport, payload)?;
+        if role == LineRole::Snapshot {
+            return self.take_snapshot(slot, &header, payload, received_ns);
+        }
         let mut verdict = self.arbiter.classify(&header, role);
         match verdict {
             Verdict::OldSession => return Err(DropReason::OldSession),
@@ -102,6 +105,9 @@ impl Channel {
                 self.lines[role as usize].counts.heartbeats += 1;
                 let ends = header.kind == PacketKind::EndOfSession;
                 self.arbiter.next_is(header.sequence, ends, received_ns);
+                if ends && self.arbiter.is_unnumbered() {
+                    self.forsake_snapshot(received_ns);
+                }
             }
             // The second witness says what the first one said, or that was overtaken.
             Verdict::Duplicate => return self.drop_duplicate(role, header, received_ns),
@@ -175,7 +181,7 @@ impl Channel {
     }
 
     /// Queues the part of a packet that is new. It starts at or before the expected message and ends after it.
-    fn queue_packet(&mut self, source: Source, role: LineRole, sequence: u64, end: u64, received_ns: u64) {
+    pub(super) fn queue_packet(&mut self, source: Source, role: LineRole, sequence: u64, end: u64, received_ns: u64) {
         let expected = self.arbiter.expected();
         let skip = expected - sequence;
         let given_up = if skip > 0 { self.note_copy(role, sequence, expected, received_ns) } else { 0 };
@@ -197,7 +203,7 @@ impl Channel {
     }
 
     /// Queues the held packets that now follow.
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(held) = self.hold.take(self.arbiter.expected()) {
             if held.end <= self.arbiter.expected() {
                 self.lines[held.role as usize].discard(&held, &mut self.counts);
@@ -221,6 +227,7 @@ impl Channel {
     /// Leaves the session, loudly, and begins the one of `header`, which may be the same with its numbers from the beginning.
     pub(super) fn change_session(&mut self, header: &PacketHeader) {
         if self.arbiter.session().is_some() {
+            self.forsake_snapshot(0);
             while self.arbiter.is_missing() {
                 self.give_up(u64::MAX, 0);
             }

@@ -47,10 +47,21 @@ pub(super) enum Delivery {
     Session {
         session: Session,
         first: u64,
-        how: Beginning,
+        /// None: a snapshot decides.
+        how: Option<Beginning>,
     },
     /// The lines had been silent and are back.
     Back,
+    /// Messages of a snapshot follow, from `first` on.
+    Snapshot {
+        first: u64,
+    },
+    /// They follow no more.
+    SnapshotEnds,
+    /// The session was joined late, at `first`, and no snapshot makes up for it.
+    Late {
+        first: u64,
+    },
 }
 
 /// A message whose order is being loaded.
@@ -93,6 +104,14 @@ impl<S: BlockSink> Stage<'_, S> {
         });
     }
 
+    fn began(&mut self, left: &Session, first: u64, how: Beginning) {
+        self.notice.began(left, how, first);
+        if how == Beginning::Late {
+            self.decoder.lost();
+        }
+        self.sink.began(self.channel, self.session, first, how);
+    }
+
     fn event(&mut self, delivery: &Delivery) {
         match *delivery {
             Delivery::Lost { from, to } => {
@@ -102,15 +121,23 @@ impl<S: BlockSink> Stage<'_, S> {
             }
             Delivery::End { next } => self.sink.end_of_session(self.channel, self.session, next),
             Delivery::Session { session, first, how } => {
-                self.notice.began(self.session, how, first);
-                *self.session = session;
                 self.decoder.begin_session();
-                if how == Beginning::Late {
-                    self.decoder.lost();
+                let left = std::mem::replace(self.session, session);
+                if let Some(how) = how {
+                    self.began(&left, first, how);
                 }
-                self.sink.began(self.channel, self.session, first, how);
             }
             Delivery::Back => self.notice.is_back(),
+            Delivery::Snapshot { first } => {
+                self.decoder.snapshot(true);
+                let session = *self.session;
+                self.began(&session, first, Beginning::Joined);
+            }
+            Delivery::SnapshotEnds => self.decoder.snapshot(false),
+            Delivery::Late { first } => {
+                let session = *self.session;
+                self.began(&session, first, Beginning::Late);
+            }
             Delivery::Packet(_) => unreachable!("not an event"),
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! - `session S: begins at message 1`
 //! - `session S: joined at message N, what came before is unknown`
+//! - `session S: begins with a snapshot, at message N`
 //! - `session S: numbers begin again at message 1`
 //! - `session S: messages A to B lost`, both included
 //! - `session S: was silent and is back`
@@ -103,6 +104,9 @@ impl Notice {
             Some((Beginning::New, first)) => sentence(session, format_args!("begins at message {first}"))?,
             Some((Beginning::Late, first)) => {
                 sentence(session, format_args!("joined at message {first}, what came before is unknown"))?;
+            }
+            Some((Beginning::Joined, first)) => {
+                sentence(session, format_args!("begins with a snapshot, at message {first}"))?;
             }
             Some((Beginning::Restarted, first)) => {
                 sentence(session, format_args!("numbers begin again at message {first}"))?;

@@ -9,6 +9,7 @@ mod notices;
 mod oracle;
 mod recovery;
 mod sessions;
+mod snapshot;
 
 use super::*;
 use crate::config::plan::{DecoderKind, OnGap, StartAt};

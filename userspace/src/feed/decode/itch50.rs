@@ -35,7 +35,7 @@ const LOCATES: usize = 1 << 16;
 
 /// A symbol mapping was sent in this session.
 const MAPPED: u8 = 1;
-/// The id had a meaning in an earlier session, so that its book must be cleared first.
+/// The id had a meaning in an earlier session, or may have had one before a snapshot, so that its book must be cleared first.
 const MAPPED_BEFORE: u8 = 2;
 /// An event of an unknown order: the book may be wrong.
 const SUSPECT: u8 = 4;
@@ -61,7 +61,7 @@ pub struct Itch50 {
     midnights: Midnights,
     /// The day of the newest message: from its local midnight to the next, UTC nanoseconds.
     day: (u64, u64),
-    /// MAYBE_BAD_BOOK after a loss or a late start, else nothing.
+    /// MAYBE_BAD_BOOK after a loss or a late start, SNAPSHOT and BAD_TS_RECV in a snapshot, else nothing.
     channel_flags: u8,
     counts: Counts,
 }
@@ -73,7 +73,7 @@ struct Event {
     ts_event: u64,
     ts_recv: u64,
     sequence: u32,
-    /// MAYBE_BAD_BOOK or nothing.
+    /// MAYBE_BAD_BOOK, SNAPSHOT and BAD_TS_RECV, or nothing.
     flags: u8,
 }
 
@@ -244,6 +244,19 @@ impl Itch50 {
     /// See [`super::Decoder::lost`].
     pub fn lost(&mut self) {
         self.channel_flags = dbn::flags::MAYBE_BAD_BOOK;
+    }
+
+    /// See [`super::Decoder::snapshot`]. Its records say what they come of, and that their messages arrived at another time
+    /// than the exchange's; each instrument's begin with a clear.
+    pub fn snapshot(&mut self, begins: bool) {
+        self.channel_flags = if begins { dbn::flags::SNAPSHOT | dbn::flags::BAD_TS_RECV } else { 0 };
+        for flags in self.instruments.iter_mut() {
+            if begins {
+                *flags |= MAPPED_BEFORE;
+            } else if *flags & MAPPED == 0 {
+                *flags &= !MAPPED_BEFORE;
+            }
+        }
     }
 
     /// See [`super::Decoder::begin_session`].
