@@ -16,6 +16,7 @@ mod listen;
 mod select;
 mod serve;
 mod status;
+mod streams;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -208,6 +209,7 @@ impl Desk {
                 reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
             }
         }
+        reasons.extend(self.stream_reasons());
         reasons.extend(self.group_reasons());
         reasons
     }

@@ -38,11 +38,13 @@ pub enum LineRole {
     B,
     /// Answers of a retransmission server. They fill gaps, but prove no liveness and begin no session.
     Recovery,
+    /// The one stream of a channel that comes over TCP. Nothing of it is damaged or strays, so nothing needs a witness.
+    Soup,
 }
 
 impl LineRole {
     /// Every role, in index order.
-    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Recovery];
+    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::Recovery, Self::Soup];
 }
 
 /// Where a channel puts what it delivers, in sequence order.

@@ -7,4 +7,5 @@ pub mod http;
 
 pub use counts::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    SoupCounts, SoupState,
 };

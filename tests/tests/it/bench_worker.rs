@@ -124,7 +124,7 @@ impl BenchWorker {
     /// The worker as the program builds it, with what connects it with the recovery thread.
     pub fn recovering(plan: &Plan) -> (Self, Ends) {
         let built = build::worker(plan, 0, vec![port(plan)], clock::utc_ns()).expect("legal settings");
-        let (mut worker, link, ends) = built;
+        let (mut worker, link, ends, _) = built;
         for line in 0..plan.lines.len() {
             link.send(Command::SetLine { line, enabled: true }).expect("room");
             worker.cycle(|| 0);

@@ -11,6 +11,7 @@ mod outputs;
 mod queues;
 mod recovery;
 mod sockets;
+mod soup;
 mod values;
 
 use std::net::SocketAddr;

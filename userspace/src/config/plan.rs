@@ -5,6 +5,7 @@
 
 mod gaps;
 mod interface;
+mod soup;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, StartAt};
+pub use soup::{Password, SoupPlan};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +185,9 @@ pub struct ChannelPlan {
     pub on_gap: OnGap,
     /// Who is asked for what all lines have lost; `None` = nobody.
     pub recovery: Option<RecoveryPlan>,
-    /// Indices into [`Plan::lines`]; 1 or 2.
+    /// Where it comes from over TCP; `None` = by its lines.
+    pub soup: Option<SoupPlan>,
+    /// Indices into [`Plan::lines`]; 1 or 2, none over TCP.
     pub lines: Vec<usize>,
 }
 

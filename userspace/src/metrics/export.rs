@@ -12,6 +12,7 @@
 mod groups;
 mod interfaces;
 mod recovery;
+mod soup;
 mod workers;
 
 use std::fmt;
@@ -69,6 +70,7 @@ impl Collector for DeskCollector {
         lines(desk, &mut out)?;
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
+        soup::soup(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
@@ -150,6 +152,7 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     // What is recovered is a line like the others, but for that nobody subscribes to it.
     let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
     counts.extend(recovery::lines(desk));
+    counts.extend(soup::lines(desk));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
             let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
@@ -243,6 +246,10 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     for (i, channel) in recovery::channels(plan) {
         let line = plan.recovery_line(i).into();
         add("line", &format!("{}/recovery", channel.name), desk.link_of_channel(i).shared.drops(line));
+    }
+    for (i, channel) in soup::channels(plan) {
+        let line = plan.soup_line(i).into();
+        add("line", &format!("{}/soupbintcp", channel.name), desk.link_of_channel(i).shared.drops(line));
     }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         add("worker", &worker.name, link.shared.unknown_drops());

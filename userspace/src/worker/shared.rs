@@ -14,6 +14,7 @@ use crate::feed::{ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    SoupCounts,
 };
 use crate::net::Port;
 
@@ -96,6 +97,8 @@ pub struct WorkerShared {
     pub channels: Vec<SharedCounts<{ ChannelCounts::COUNT }>>,
     /// By channel index. Stored by the recovery thread, not by the worker.
     pub recovery: Vec<SharedCounts<{ RecoveryCounts::COUNT }>>,
+    /// By channel index. Stored by the thread of TCP channels.
+    pub soup: Vec<SharedCounts<{ SoupCounts::COUNT }>>,
     /// The session in force, by channel index.
     pub sessions: Vec<SharedSession>,
     /// By destination index.
@@ -143,6 +146,7 @@ impl WorkerShared {
             line_drops: many(lines + 1),
             channels: many(channels),
             recovery: many(channels),
+            soup: many(channels),
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
@@ -181,6 +185,12 @@ impl WorkerShared {
     #[must_use]
     pub fn recovery(&self, channel: usize) -> RecoveryCounts {
         RecoveryCounts::from_values(self.recovery[channel].load())
+    }
+
+    /// Counters of the connections of a channel that comes over TCP.
+    #[must_use]
+    pub fn soup(&self, channel: usize) -> SoupCounts {
+        SoupCounts::from_values(self.soup[channel].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.

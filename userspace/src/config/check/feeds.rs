@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
 
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, recovery};
+use super::{NAME_BYTES, recovery, soup};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
 use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
@@ -70,8 +70,9 @@ pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec
             "there is none: add a [[feed]] with a [[feed.channel]] and its [[feed.channel.line]]",
         );
     }
-    if plan.lines.len() > MAX_LINES as usize {
-        check.problem("feed", "", format!("{} lines in all; at most {MAX_LINES} can be told apart", plan.lines.len()));
+    let count = plan.lines.len() + plan.channels.iter().filter(|channel| channel.soup.is_some()).count();
+    if count > MAX_LINES as usize {
+        check.problem("feed", "", format!("{count} lines in all; at most {MAX_LINES} can be told apart"));
     }
     duplicates(check, plan, feeds);
     queues
@@ -126,6 +127,7 @@ fn channel_of(
             give_up_ms,
             gap_timeout_us,
         ),
+        soup: soup::check(check, &format!("{at}.soupbintcp"), channel.soupbintcp.as_ref(), !lines.is_empty()),
         on_gap: check.choice(format!("{at}.on_gap"), channel.on_gap.as_deref(), &ON_GAPS, OnGap::Hold),
         lines,
         name,
@@ -167,11 +169,12 @@ fn lines_of(
         plan.lines.push(line);
         queues.push(queue);
     }
-    if lines.is_empty() {
+    if lines.is_empty() && channel.soupbintcp.is_none() {
         check.problem(
             format!("{at}.line"),
             "",
-            "the channel has no line: add a [[feed.channel.line]] for A, and one for B if there is one",
+            "the channel has no line: add a [[feed.channel.line]] for A, and one for B if there is one, or a \
+             [feed.channel.soupbintcp] if it comes over TCP",
         );
     }
     lines

@@ -21,7 +21,7 @@ pub(super) fn check(
     gap_timeout_us: u64,
 ) -> Option<RecoveryPlan> {
     let written = written?;
-    let servers = servers(check, at, &written.servers);
+    let servers = servers(check, at, &written.servers, "UDP");
     let source = check.host_address(&format!("{at}.source"), written.source.as_deref());
     let mut number = |key: &str, value: Option<i64>, default, range, unit| -> u64 {
         check.range(format!("{at}.{key}"), value.unwrap_or(default), range, unit)
@@ -58,7 +58,8 @@ pub(super) fn check(
     })
 }
 
-fn servers(check: &mut Checker, at: &str, written: &[String]) -> Vec<SocketAddrV4> {
+/// The servers of the table `at`, reached by `protocol`.
+pub(super) fn servers(check: &mut Checker, at: &str, written: &[String], protocol: &str) -> Vec<SocketAddrV4> {
     let mut servers: Vec<SocketAddrV4> = Vec::new();
     for (i, text) in written.iter().enumerate() {
         let key = format!("{at}.servers[{i}]");
@@ -67,7 +68,8 @@ fn servers(check: &mut Checker, at: &str, written: &[String]) -> Vec<SocketAddrV
             let ip = server.ip();
             server.port() > 0 && !ip.is_multicast() && !ip.is_unspecified() && !ip.is_broadcast()
         }) else {
-            let reason = "must be a server's IPv4 address and UDP port, \"ip:port\", such as \"10.0.9.1:18000\"";
+            let reason =
+                format!("must be a server's IPv4 address and {protocol} port, \"ip:port\", such as \"10.0.9.1:18000\"");
             check.problem(key, quoted(text), reason);
             continue;
         };

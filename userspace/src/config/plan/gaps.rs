@@ -43,12 +43,12 @@ impl Plan {
     /// The number under which a channel's recovered datagrams reach its worker: behind those of all lines.
     #[must_use]
     pub fn recovery_line(&self, channel: usize) -> LineIndex {
-        LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines, and no channel without one")
+        LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines and channels over TCP")
     }
 
-    /// How many lines the workers tell apart, the recovery of each channel included.
+    /// How many lines the workers tell apart, the recovery and the TCP stream of each channel included.
     #[must_use]
     pub fn line_count(&self) -> usize {
-        self.lines.len() + self.channels.len()
+        self.lines.len() + 2 * self.channels.len()
     }
 }

@@ -5,6 +5,7 @@ mod claims;
 mod edge_cases;
 mod oracle;
 mod recovery;
+mod soup;
 
 use super::*;
 use crate::config::plan::{DecoderKind, StartAt};
