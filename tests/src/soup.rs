@@ -9,6 +9,7 @@ pub mod packet;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,9 +133,8 @@ struct Book {
     first: u64,
     messages: Vec<Vec<u8>>,
     has_ended: bool,
-    trouble: Trouble,
-    /// Connections that the trouble is for; after them it is none.
-    troubled: u64,
+    /// What goes wrong in the next connections, one each.
+    troubles: VecDeque<Trouble>,
     /// Every login, as it was: session and sequence asked for.
     asked: Vec<(String, u64)>,
     counts: ServerCounts,
@@ -189,8 +189,7 @@ impl SoupServer {
             first: 1,
             messages: Vec::new(),
             has_ended: false,
-            trouble: Trouble::None,
-            troubled: 0,
+            troubles: VecDeque::new(),
             asked: Vec::new(),
             counts: ServerCounts::default(),
         };
@@ -247,10 +246,9 @@ impl SoupServer {
         book.messages.clear();
     }
 
-    /// Goes wrong in the next so many connections that are accepted, and no more after them.
-    pub fn go_wrong(&self, trouble: Trouble, connections: u64) {
-        let mut book = self.shared.book();
-        (book.trouble, book.troubled) = (trouble, connections);
+    /// What goes wrong in the next connections that are accepted, one for each; after them nothing does.
+    pub fn go_wrong(&self, troubles: impl IntoIterator<Item = Trouble>) {
+        self.shared.book().troubles.extend(troubles);
     }
 
     /// Closes all open connections at once, in the middle of whatever they send.

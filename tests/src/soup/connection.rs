@@ -50,8 +50,7 @@ pub(super) fn serve(shared: &Shared, stream: TcpStream) {
     let (number, trouble) = {
         let mut book = shared.book();
         book.counts.connections += 1;
-        let trouble = if book.troubled > 0 { book.trouble } else { Trouble::None };
-        book.troubled = book.troubled.saturating_sub(1);
+        let trouble = book.troubles.pop_front().unwrap_or(Trouble::None);
         (book.counts.connections, trouble)
     };
     let now = Instant::now();

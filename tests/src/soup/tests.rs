@@ -70,7 +70,7 @@ fn serves_a_session_from_any_number_and_what_is_appended() {
 fn each_trouble_is_what_it_says() {
     let server = server();
     let with = |trouble, reads: usize| -> Vec<String> {
-        server.go_wrong(trouble, 1);
+        server.go_wrong([trouble]);
         let mut stream = connect(&server, "", 1);
         (0..reads).map(|_| text(&mut stream)).collect()
     };
@@ -86,11 +86,11 @@ fn each_trouble_is_what_it_says() {
     assert_eq!(garbage[..2], ["A SESS01 1", "S m1"]);
     assert_ne!(garbage[2], "S m2");
     // Half a message, and then not even a heartbeat.
-    server.go_wrong(Trouble::Stall { after: 5 }, 1);
+    server.go_wrong([Trouble::Stall { after: 5 }]);
     server.append([vec![b'x'; 100]]);
     let mut stalled = connect(&server, "", 5);
     assert_eq!(text(&mut stalled), "A SESS01 5");
-    server.go_wrong(Trouble::Mute, 1);
+    server.go_wrong([Trouble::Mute]);
     let mut mute = connect(&server, "", 1);
     mute.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert_eq!(mute.read(&mut [0; 10]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);

@@ -25,6 +25,7 @@ mod restart;
 mod simulation;
 mod site;
 mod sockets;
+mod soup;
 mod steering;
 mod tshark;
 mod turn;

@@ -82,7 +82,7 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     (
         "name = \"equities\"",
         "name = \"equities\"\n[feed.channel.soupbintcp]\nservers = [\"10.0.0.9:1\"]\nusername = \"u\"\npassword = \"p\"",
-        &["test.toml:23: feed[0].channel[0].soupbintcp: a channel has either lines or servers over TCP"],
+        &["test.toml:22: feed[0].channel[0].soupbintcp: a channel has either lines or servers over TCP"],
     ),
     (
         "mode = \"socket\"",

@@ -230,7 +230,7 @@ async fn status_tells_what_the_worker_published() {
     bench.shared.sessions[0].store(b"0000000042");
     let mut drops = DropCounts::default();
     drops.add(DropReason::BadBounds);
-    bench.shared.line_drops[3].store(&drops.values());
+    bench.shared.line_drops.last().unwrap().store(&drops.values());
     let mut unsent = DropCounts::default();
     unsent.add(DropReason::TxError);
     bench.shared.tx_drops[0].store(&unsent.values());
