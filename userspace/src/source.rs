@@ -6,6 +6,7 @@
 //! to ask of which server after a connection has ended is [`redial`]'s to say.
 #![forbid(unsafe_code)]
 
+mod connection;
 mod link;
 pub mod packer;
 pub mod redial;

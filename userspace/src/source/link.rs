@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddrV4, TcpStream};
 
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::connection::{Connection, Over};
 use super::packer::{MESSAGE_BYTES, Packer};
 use super::redial::{Accepted, Redial, RedialSettings};
 use crate::config::plan::{Plan, SoupPlan, StartAt};
@@ -16,7 +17,7 @@ use crate::feed::transport::moldudp64;
 use crate::metrics::{SoupCounts, SoupState};
 use crate::net::LineIndex;
 use crate::net::handoff::Handoff;
-use crate::soup::{Client, ClientCounts, Event, Login, Reject, Timers};
+use crate::soup::{Client, Event, Login, Timers};
 
 /// Room that the ring must have for one event to be taken: the packet that is open, and one of the event's own.
 pub(super) const ROOM: usize = 2;
@@ -31,22 +32,6 @@ enum State {
     Connecting { stream: TcpStream, until_ns: u64 },
     Open(Box<Connection>),
     Stopped,
-}
-
-#[derive(Debug)]
-struct Connection {
-    stream: TcpStream,
-    client: Client,
-    is_logged_in: bool,
-    /// The server has closed; what it sent before may still have to be taken.
-    is_at_end: bool,
-    /// Whether events may wait to be taken.
-    has_unread: bool,
-    /// Messages are missing in front of what comes: not read before they are declared lost, because what waits in TCP is
-    /// safe, and a hold buffer may overflow.
-    pause_ns: Option<u64>,
-    /// What of the client's counts is in ours.
-    counted: ClientCounts,
 }
 
 /// One channel that comes over TCP.
@@ -145,15 +130,7 @@ impl Link {
                 let login = self.login.from(session, sequence);
                 let client = Client::new(&login, self.plan.version, self.timers, now_ns);
                 self.counts.connections += 1;
-                self.state = State::Open(Box::new(Connection {
-                    stream,
-                    client,
-                    is_logged_in: false,
-                    is_at_end: false,
-                    has_unread: false,
-                    pause_ns: None,
-                    counted: ClientCounts::default(),
-                }));
+                self.state = State::Open(Box::new(Connection::new(stream, client)));
             }
             Err(error) if error.kind() == ErrorKind::NotConnected && now_ns < until_ns => {
                 self.state = State::Connecting { stream, until_ns };
@@ -209,56 +186,51 @@ impl Link {
                 break;
             }
             let Some(event) = connection.client.next() else { break };
-            over = match event {
-                Event::LoggedIn { session, next } => self.logged_in(session, next, out, now_ns).map(|pause_ns| {
-                    connection.is_logged_in = true;
-                    connection.pause_ns = pause_ns;
-                }),
-                Event::Message { sequence, bytes } if bytes.len() > MESSAGE_BYTES => {
-                    self.counts.oversized += 1;
-                    if self.counts.oversized == 1 {
-                        let bytes = bytes.len();
-                        tracing::warn!(channel = self.name, sequence, bytes, "a message too long for a packet is lost");
-                    }
-                    connection.pause_ns = Some(now_ns + self.give_up_ns + GRACE_NS);
-                    let session = connection.client.session();
-                    self.flush(session, out, now_ns);
-                    self.tell(session, sequence + 1, moldudp64::HEARTBEAT, out, now_ns);
-                    Ok(())
-                }
+            match event {
                 Event::Message { sequence, bytes } => {
-                    if !self.packer.push(sequence, bytes) {
-                        let session = self.redial.session();
-                        self.flush(session, out, now_ns);
-                        assert!(self.packer.push(sequence, bytes), "an empty packet has room");
-                    }
-                    Ok(())
+                    connection.pause_ns = self.message(sequence, bytes, out, now_ns);
+                    self.redial.progress(sequence + 1);
                 }
+                Event::LoggedIn { session, next } => match self.logged_in(session, next, out, now_ns) {
+                    Ok(pause_ns) => (connection.is_logged_in, connection.pause_ns) = (true, pause_ns),
+                    Err(old) => over = Err(old),
+                },
                 Event::Heartbeat if connection.is_logged_in => {
-                    let (session, next) = (connection.client.session(), connection.client.next_sequence());
-                    self.flush(session, out, now_ns);
-                    self.tell(session, next, moldudp64::HEARTBEAT, out, now_ns);
+                    let next = connection.client.next_sequence();
+                    self.tell(next, moldudp64::HEARTBEAT, out, now_ns);
                     self.redial.progress(next);
-                    Ok(())
                 }
-                Event::Heartbeat | Event::Unsequenced(_) => Ok(()),
+                Event::Heartbeat | Event::Unsequenced(_) => {}
                 Event::EndOfSession { next } => {
-                    let session = connection.client.session();
-                    self.flush(session, out, now_ns);
-                    self.tell(session, next, moldudp64::END_OF_SESSION, out, now_ns);
-                    tracing::info!(channel = self.name, session = %text(session), next, "end of session");
+                    self.tell(next, moldudp64::END_OF_SESSION, out, now_ns);
+                    tracing::info!(channel = self.name, session = %text(self.redial.session()), next, "end of session");
                     self.redial.ended();
-                    Err(Over::Ended)
+                    over = Err(Over::Ended);
                 }
-                Event::Rejected(reason) => Err(Over::Rejected(reason)),
-                Event::Failed(error) => Err(Over::Failed(error)),
-            };
+                Event::Rejected(reason) => over = Err(Over::Rejected(reason)),
+                Event::Failed(error) => over = Err(Over::Failed(error)),
+            }
         }
-        self.flush(connection.client.session(), out, now_ns);
-        if connection.client.counts().messages > 0 && !matches!(over, Err(Over::Ended)) {
-            self.redial.progress(connection.client.next_sequence());
-        }
+        self.flush(out, now_ns);
         over
+    }
+
+    /// Puts a message into the open packet. Returns until when to wait if it does not fit any, and is lost.
+    fn message(&mut self, sequence: u64, bytes: &[u8], out: &mut Handoff, now_ns: u64) -> Option<u64> {
+        if bytes.len() > MESSAGE_BYTES {
+            self.counts.oversized += 1;
+            if self.counts.oversized == 1 {
+                let bytes = bytes.len();
+                tracing::warn!(channel = self.name, sequence, bytes, "a message too long for a packet is lost");
+            }
+            self.tell(sequence + 1, moldudp64::HEARTBEAT, out, now_ns);
+            return Some(now_ns + self.give_up_ns + GRACE_NS);
+        }
+        if !self.packer.push(sequence, bytes) {
+            self.flush(out, now_ns);
+            assert!(self.packer.push(sequence, bytes), "an empty packet has room");
+        }
+        None
     }
 
     /// A login holds; returns until when to wait for what is missing to be given up.
@@ -283,19 +255,21 @@ impl Link {
             }
             Accepted::Begun | Accepted::Resumed | Accepted::Over => {}
         }
-        self.tell(Some(session), next, moldudp64::HEARTBEAT, out, now_ns);
+        self.tell(next, moldudp64::HEARTBEAT, out, now_ns);
         Ok(pause_ns)
     }
 
-    fn flush(&mut self, session: Option<Session>, out: &mut Handoff, now_ns: u64) {
-        let Some(session) = session else { return };
+    /// Hands over the packet that is open.
+    fn flush(&mut self, out: &mut Handoff, now_ns: u64) {
+        let Some(session) = self.redial.session() else { return };
         let line = self.line;
         self.packer.take(&session, |payload| assert!(out.hand(line, payload, now_ns), "there is room"));
     }
 
-    /// Hands over a packet without messages.
-    fn tell(&self, session: Option<Session>, next: u64, count: u16, out: &mut Handoff, now_ns: u64) {
-        let Some(session) = session else { return };
+    /// Hands over a packet without messages, behind the one that is open.
+    fn tell(&mut self, next: u64, count: u16, out: &mut Handoff, now_ns: u64) {
+        self.flush(out, now_ns);
+        let Some(session) = self.redial.session() else { return };
         let mut packet = [0; moldudp64::HEADER_BYTES];
         moldudp64::write_header(&mut packet, &session, next, count);
         assert!(out.hand(self.line, &packet, now_ns), "there is room");
@@ -407,70 +381,6 @@ impl Link {
             State::Connecting { .. } | State::Open(_) => SoupState::Connecting,
         };
         SoupCounts { state: state as u64, ..self.counts }
-    }
-}
-
-impl Connection {
-    /// Whether all that was read is taken, and more may be read.
-    fn is_listening(&self) -> bool {
-        !self.has_unread && self.pause_ns.is_none()
-    }
-
-    /// Says goodbye, as far as the socket takes it.
-    fn log_out(&mut self, now_ns: u64) {
-        self.client.log_out();
-        self.write(now_ns);
-    }
-
-    fn write(&mut self, now_ns: u64) {
-        while !self.client.outgoing().is_empty() {
-            match self.stream.write(self.client.outgoing()) {
-                Ok(bytes) => self.client.sent(bytes, now_ns),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What the server said before it closed is still to be read, and more telling.
-                Err(_) => {
-                    let unsent = self.client.outgoing().len();
-                    self.client.sent(unsent, now_ns);
-                }
-            }
-        }
-    }
-
-    /// Reads once: other channels want their turn, too.
-    fn read(&mut self, now_ns: u64) -> Result<(), Over> {
-        match self.stream.read(self.client.space()) {
-            Ok(0) => self.is_at_end = true,
-            Ok(bytes) => self.client.received(bytes, now_ns),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(Over::Broken(error)),
-        }
-        Ok(())
-    }
-}
-
-/// Why a connection is over.
-#[derive(Debug, thiserror::Error)]
-enum Over {
-    #[error("the session has ended")]
-    Ended,
-    #[error("the server closed the connection")]
-    Closed,
-    #[error("the connection broke: {0}")]
-    Broken(io::Error),
-    #[error("{}", rejection(*.0))]
-    Rejected(Reject),
-    #[error("{0}")]
-    Failed(crate::soup::ProtocolError),
-    #[error("the server still has the session that has ended")]
-    OldSession,
-}
-
-fn rejection(reason: Reject) -> String {
-    match reason {
-        Reject::NotAuthorised => "the server refused the login: not authorised".to_owned(),
-        Reject::NoSession => "the server refused the login: session not available".to_owned(),
-        Reject::Other(code) => format!("the server refused the login: reason `{}`", code.escape_ascii()),
     }
 }
 

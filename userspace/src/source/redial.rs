@@ -105,9 +105,14 @@ impl Redial {
         if self.over == Some(session) {
             return Accepted::Over;
         }
-        let (_, asked) = self.ask();
+        let (named, asked) = self.ask();
         let is_same = self.is_known && self.session == Some(session);
-        let wanted = if is_same { self.next } else { asked };
+        let wanted = match named {
+            _ if is_same => self.next,
+            // Another session than the one that was asked for by its name: a new stream, and that number was not for it.
+            Some(named) if named != session => asked.min(1),
+            _ => asked,
+        };
         self.unavailable = 0;
         (self.session, self.next, self.is_known) = (Some(session), next, true);
         match (wanted, next) {
@@ -258,6 +263,18 @@ mod tests {
         redial.rejected(Reject::NoSession);
         assert_eq!(redial.ask(), (None, 1));
         assert_eq!(redial.accepted(TWO, 3), Accepted::Gap { from: 1, to: 3 });
+    }
+
+    #[test]
+    fn another_session_than_the_one_asked_for_is_a_stream_of_its_own() {
+        let mut redial = redial(1, 1);
+        redial.accepted(ONE, 1);
+        redial.progress(100);
+        assert_eq!(redial.ask(), (Some(ONE), 100));
+        assert_eq!(redial.accepted(TWO, 1), Accepted::Begun);
+        redial.progress(40);
+        assert_eq!(redial.ask(), (Some(TWO), 40), "not beyond what came");
+        assert_eq!(redial.accepted(ONE, 7), Accepted::Gap { from: 1, to: 7 });
     }
 
     #[test]
