@@ -18,5 +18,6 @@ pub mod mold;
 pub mod ranges;
 pub mod records;
 pub mod retransmission;
+pub mod soup;
 pub mod testbed;
 pub mod truth;

@@ -20,6 +20,7 @@ use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
 use crate::snapshot;
+use crate::source::{self, Source};
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -30,7 +31,8 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 /// Runs the plan until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
-/// recovery, snapshots, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
+/// recovery, snapshots, workers pinned and polling → subscriptions (join, rule, line), TCP logins → control plane. Down: keepers stop
+/// looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -48,8 +50,9 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let DataPath { edges, workers, links, ends, snapshots } = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends, snapshots, source_ends } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
+    let source = Source::new(&plan, source_ends)?;
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, jumbo, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, jumbo, steering, refused });
@@ -58,8 +61,15 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
-    let mut up =
-        Up { keepers, desk: Arc::clone(&desk), recovery: None, snapshots: None, idle: workers, threads: Vec::new() };
+    let mut up = Up {
+        keepers,
+        desk: Arc::clone(&desk),
+        recovery: None,
+        snapshots: None,
+        source: None,
+        idle: workers,
+        threads: Vec::new(),
+    };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -73,6 +83,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
     desk.start_lines()?;
+    up.source = source.start().context("cannot start the thread of TCP channels")?;
     privilege::report(plan.privileges);
     // With port 0 configured, this is where an operator learns the kernel's choice.
     info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
@@ -89,6 +100,7 @@ struct Up {
     desk: Arc<Desk>,
     recovery: Option<recovery::Running>,
     snapshots: Option<snapshot::Running>,
+    source: Option<source::Running>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
@@ -100,6 +112,7 @@ impl Drop for Up {
         self.desk.detach();
         drop(self.recovery.take());
         drop(self.snapshots.take());
+        drop(self.source.take());
         self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
     }
@@ -114,6 +127,8 @@ struct DataPath {
     ends: Vec<Ends>,
     /// What connects the snapshot threads with theirs.
     snapshots: Vec<snapshot::Ends>,
+    /// The same for the thread of TCP channels.
+    source_ends: Vec<source::Ends>,
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -127,13 +142,14 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links, mut ends, mut snapshots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut snapshots, mut source_ends) = (Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let mut ports = ports.into_iter().map(|opened| opened.port).collect();
         let packets = build::snapshot_packets(plan, index, &mut ports);
-        let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
+        let (worker, link, ends_of_it, source_ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
         let to_worker = |packets| snapshot::Ends {
             worker: index,
@@ -143,8 +159,9 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         snapshots.extend(packets.map(to_worker));
         links.push(link);
         ends.extend(ends_of_it);
+        source_ends.extend(source_ends_of_it);
     }
-    Ok(DataPath { edges, workers, links, ends, snapshots })
+    Ok(DataPath { edges, workers, links, ends, snapshots, source_ends })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

@@ -17,6 +17,7 @@ mod select;
 mod serve;
 mod state;
 mod status;
+mod streams;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -227,6 +228,7 @@ impl Desk {
             }
         }
         reasons.extend(self.stale_reasons(now_ns));
+        reasons.extend(self.stream_reasons());
         reasons.extend(self.group_reasons());
         reasons
     }

@@ -40,16 +40,18 @@ pub enum LineRole {
     Recovery,
     /// A snapshot, handed over by our own thread: its messages stand for those before a late start.
     Snapshot,
+    /// The one stream of a channel that comes over TCP. Nothing of it is damaged or strays, so nothing needs a witness.
+    Soup,
 }
 
 impl LineRole {
     /// Every role, in index order.
-    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::Recovery, Self::Snapshot];
+    pub const ALL: [Self; 5] = [Self::A, Self::B, Self::Recovery, Self::Snapshot, Self::Soup];
 
     /// Whether it is a copy of the channel, and not what was asked for.
     #[must_use]
     pub const fn is_copy(self) -> bool {
-        matches!(self, Self::A | Self::B)
+        matches!(self, Self::A | Self::B | Self::Soup)
     }
 }
 

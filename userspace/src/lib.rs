@@ -20,6 +20,7 @@ pub mod edge;
 pub mod keeper;
 pub mod recovery;
 pub mod snapshot;
+pub mod source;
 pub mod steering;
 
 pub mod doctor;

@@ -8,6 +8,6 @@ mod skew;
 
 pub use counts::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
-    SnapshotCounts,
+    SnapshotCounts, SoupCounts, SoupState,
 };
 pub use skew::{SKEW_BOUNDS_NS, SkewCounts};

@@ -139,7 +139,7 @@ impl BenchWorker {
 
     fn built(plan: &Plan, ports: Vec<Port>) -> (Self, Option<Ends>) {
         let built = build::worker(plan, 0, ports, clock::utc_ns()).expect("legal settings");
-        let (mut worker, link, ends) = built;
+        let (mut worker, link, ends, _) = built;
         for line in 0..plan.lines.len() {
             link.send(Command::SetLine { line, enabled: true }).expect("room");
             worker.cycle(|| 0);

@@ -27,6 +27,7 @@ mod simulation;
 mod site;
 mod snapshot;
 mod sockets;
+mod soup;
 mod steering;
 mod tshark;
 mod turn;

@@ -11,6 +11,7 @@ use crate::net::{Frames, Port, RxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
 use crate::recovery::{self, Ends};
 use crate::snapshot;
+use crate::source;
 use crate::worker::shared::{COMMAND_QUEUE, Wanted, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
@@ -67,22 +68,25 @@ pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
     plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
 }
 
-/// Builds one worker of its opened ports: channels, streams, the control side's link to it, and the ends of its recovery if
-/// any of its channels has servers.
+/// A worker, the control side's link to it, and the ends of what other threads feed it with, if any do.
+pub type Built = (Worker, WorkerLink, Option<Ends>, Option<source::Ends>);
+
+/// Builds one worker of its opened ports: channels, streams, the control side's link to it, the ends of its recovery if any
+/// of its channels has servers, and those of the thread of TCP channels if any of its channels is one.
 ///
 /// # Errors
 /// The first part that could not be had, with its name.
-pub fn worker(
-    plan: &Plan,
-    index: usize,
-    mut ports: Vec<Port>,
-    utc_ns: u64,
-) -> Result<(Worker, WorkerLink, Option<Ends>), BuildError> {
+pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> Result<Built, BuildError> {
     let (channels, lines) = channels(plan, index, &ports, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
     let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
     let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
+    let datagrams = plan.channels.iter().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
+        let (datagrams, rx) = handoff(source::DATAGRAMS);
+        ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+        datagrams
+    });
     let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
@@ -96,7 +100,8 @@ pub fn worker(
         shared: Arc::clone(&shared),
     });
     let ends = ends.map(|(wanted, answers)| Ends { worker: index, wanted, answers, shared: Arc::clone(&shared) });
-    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }, ends))
+    let source = datagrams.map(|datagrams| source::Ends { worker: index, datagrams, shared: Arc::clone(&shared) });
+    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }, ends, source))
 }
 
 /// Adds the port for answers, behind those of the plan; returns the queue of what is missing, and the thread's ends.
@@ -162,6 +167,8 @@ fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<C
     // Nobody switches these: without servers nothing comes.
     let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
     let snapshot = |channel| LineSlot { role: LineRole::Snapshot, ..recovered(channel) };
+    let streamed = |channel| LineSlot { role: LineRole::Soup, ..recovered(channel) };
     let lines = lines.chain(slots.iter().map(|slot| slot.map(recovered)));
-    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(snapshot))).collect()))
+    let lines = lines.chain(slots.iter().map(|slot| slot.map(snapshot)));
+    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(streamed))).collect()))
 }

@@ -12,6 +12,7 @@ mod queues;
 mod recovery;
 mod snapshot;
 mod sockets;
+mod soup;
 mod values;
 
 use std::net::SocketAddr;

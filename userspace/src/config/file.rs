@@ -4,6 +4,8 @@
 //! the parser's.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// The whole file.
@@ -120,8 +122,36 @@ pub struct Channel {
     pub on_gap: Option<String>,
     pub recovery: Option<Recovery>,
     pub snapshot: Option<Snapshot>,
+    pub soupbintcp: Option<SoupBinTcp>,
     #[serde(default)]
     pub line: Vec<Line>,
+}
+
+/// `[feed.channel.soupbintcp]`: the servers of a channel that comes over TCP.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct SoupBinTcp {
+    pub servers: Vec<String>,
+    pub username: String,
+    pub password: String,
+    pub session: Option<String>,
+    pub version: Option<String>,
+    pub source: Option<String>,
+    pub heartbeat_ms: Option<i64>,
+    pub idle_ms: Option<i64>,
+    pub reconnect_ms: Option<i64>,
+    pub reconnect_max_ms: Option<i64>,
+}
+
+impl fmt::Debug for SoupBinTcp {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoupBinTcp")
+            .field("servers", &self.servers)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[feed.channel.recovery]`: who is asked for what all lines have lost.

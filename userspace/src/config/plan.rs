@@ -5,6 +5,7 @@
 
 mod gaps;
 mod interface;
+mod soup;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
+pub use soup::{Password, SoupPlan};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,7 +189,9 @@ pub struct ChannelPlan {
     pub recovery: Option<RecoveryPlan>,
     /// Who has a snapshot for a late start; with [`StartAt::Snapshot`].
     pub snapshot: Option<SnapshotPlan>,
-    /// Indices into [`Plan::lines`]; 1 or 2.
+    /// Where it comes from over TCP; `None` = by its lines.
+    pub soup: Option<SoupPlan>,
+    /// Indices into [`Plan::lines`]; 1 or 2, none over TCP.
     pub lines: Vec<usize>,
 }
 

@@ -3,6 +3,7 @@
 
 mod bad;
 mod nic;
+mod soup;
 
 use super::plan::{Endpoint, Mode, Plan, Privileges, QueuePlan, StartAt, Unsubscribed};
 use super::*;

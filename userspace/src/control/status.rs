@@ -9,14 +9,13 @@ use xdp_ebpf::Verdict;
 use super::events::session_text;
 use super::{Desk, LineState};
 use crate::clock::monotonic_ns;
-use crate::config::plan::{Format, QueuePlan};
+use crate::config::plan::{ChannelPlan, Format, QueuePlan};
 use crate::edge::Fault;
 use crate::latency::Stage;
 use crate::metrics::{
-    ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, RecoveryCounts, SharedCounts,
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, PortCounts, RecoveryCounts, SharedCounts, SoupCounts,
 };
-use crate::recovery::FRAMES;
-use crate::snapshot;
+use crate::{recovery, snapshot, source};
 
 /// The state by `ChannelCounts::state`.
 pub(crate) fn channel_state(state: u64) -> v1::ChannelState {
@@ -98,15 +97,17 @@ impl Desk {
         }
     }
 
-    /// Frames of all of a worker's ports: those of its queues, and those for recovered datagrams and snapshots if it has them.
+    /// Frames of all of a worker's ports: those of its queues, and those that other threads feed if it has them.
     #[must_use]
     pub fn frames_of(&self, worker: usize) -> u64 {
         let plan = &self.plan.workers[worker];
-        let mut channels = self.plan.channels.iter().filter(|channel| channel.worker == worker);
-        let recovers = channels.clone().any(|channel| channel.recovery.is_some());
-        let recovery = if recovers { u64::from(FRAMES) } else { 0 };
-        let snapshot = if channels.any(|channel| channel.snapshot.is_some()) { u64::from(snapshot::FRAMES) } else { 0 };
-        u64::from(plan.frame_count) * plan.ports.len() as u64 + recovery + snapshot
+        let any = |has: fn(&ChannelPlan) -> bool| {
+            u64::from(self.plan.channels.iter().any(|channel| channel.worker == worker && has(channel)))
+        };
+        let fed = any(|channel| channel.recovery.is_some()) * u64::from(recovery::FRAMES)
+            + any(|channel| channel.snapshot.is_some()) * u64::from(snapshot::FRAMES)
+            + any(|channel| channel.soup.is_some()) * u64::from(source::FRAMES);
+        u64::from(plan.frame_count) * plan.ports.len() as u64 + fed
     }
 
     fn worker_status(&self, worker: usize) -> v1::WorkerStatus {
@@ -184,6 +185,7 @@ impl Desk {
         let shared = &self.link_of_channel(channel).shared;
         let counts = shared.channel(channel);
         let recovery = plan.recovery.as_ref().map(|_| shared.recovery(channel).values());
+        let soup = plan.soup.as_ref().map(|_| shared.soup(channel).values());
         v1::ChannelStatus {
             name: plan.name.clone(),
             worker: self.plan.workers[plan.worker].name.clone(),
@@ -200,6 +202,7 @@ impl Desk {
             counters: counters(ChannelCounts::FIELDS, &counts.values()),
             lines: plan.lines.iter().map(|line| self.line_status(*line, &states[*line])).collect(),
             recovery: recovery.map_or_else(Vec::new, |values| counters(RecoveryCounts::FIELDS, &values)),
+            soupbintcp: soup.map_or_else(Vec::new, |values| counters(SoupCounts::FIELDS, &values)),
         }
     }
 

@@ -8,6 +8,8 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use feedhandler_proto::v1;
 
+use crate::metrics::SoupState;
+
 /// The answer to a subscription or its end; `verb` is what was asked.
 #[must_use]
 pub fn changes(verb: &str, changed: &[v1::Group], unchanged: &[v1::Group]) -> String {
@@ -97,6 +99,7 @@ pub fn status(status: &v1::GetStatusResponse) -> String {
     let sections = [
         ("Channels", channels(status)),
         ("Recovery", recovery(status)),
+        ("SoupBinTCP", streams(status)),
         ("Lines", lines(status)),
         ("Destinations", destinations(status)),
         ("Drops", drops(status)),
@@ -160,6 +163,23 @@ fn recovery(status: &v1::GetStatusResponse) -> Table {
         row.extend(columns.map(|name| counter(&channel.recovery, name)));
         let rejected = channel.recovery.iter().filter(|counter| counter.name.starts_with("rejected_"));
         row.push(rejected.map(|counter| counter.value).sum::<u64>().to_string());
+        table.add_row(row);
+    }
+    table
+}
+
+fn streams(status: &v1::GetStatusResponse) -> Table {
+    let columns =
+        ["connections", "logins", "rejects", "disconnects", "protocol_errors", "gaps", "messages", "heartbeats"];
+    let mut header = vec!["channel", "connection"];
+    header.extend(columns);
+    let mut table = table(&header);
+    numbers(&mut table, 2..header.len());
+    for channel in status.channels.iter().filter(|channel| !channel.soupbintcp.is_empty()) {
+        let state = channel.soupbintcp.iter().find(|counter| counter.name == "state").map_or(0, |state| state.value);
+        let state = SoupState::ALL.into_iter().find(|known| *known as u64 == state);
+        let mut row = vec![channel.name.clone(), state.map_or("-", SoupState::label).to_owned()];
+        row.extend(columns.map(|name| counter(&channel.soupbintcp, name)));
         table.add_row(row);
     }
     table

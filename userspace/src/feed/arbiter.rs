@@ -109,14 +109,18 @@ impl Arbiter {
                 || self.old_sessions.contains(&header.session)
             {
                 Verdict::OldSession
-            } else if matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale) {
+            } else if role == LineRole::Soup
+                || matches!(self.state(), ChannelState::Unknown | ChannelState::Ended | ChannelState::Stale)
+            {
                 Verdict::NewSession
             } else {
                 Verdict::Unproven
             };
         }
         match self.place(header) {
-            Verdict::Hold | Verdict::Alive if header.sequence.saturating_sub(self.known) > UNPROVEN_JUMP => {
+            Verdict::Hold | Verdict::Alive
+                if header.sequence.saturating_sub(self.known) > UNPROVEN_JUMP && role != LineRole::Soup =>
+            {
                 Verdict::Unproven
             }
             verdict => verdict,

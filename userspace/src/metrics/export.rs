@@ -14,6 +14,7 @@ mod interfaces;
 mod recovery;
 mod skew;
 mod snapshot;
+mod soup;
 mod workers;
 
 use std::fmt;
@@ -74,6 +75,7 @@ impl Collector for DeskCollector {
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
         snapshot::snapshot(desk, &mut out)?;
+        soup::soup(desk, &mut out)?;
         destinations(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
@@ -162,6 +164,7 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
     counts.extend(recovery::lines(desk));
     counts.extend(snapshot::lines(desk));
+    counts.extend(soup::lines(desk));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
             let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
@@ -259,6 +262,10 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     for (i, channel) in snapshot::channels(plan) {
         let line = plan.snapshot_line(i).into();
         add("line", &format!("{}/snapshot", channel.name), desk.link_of_channel(i).shared.drops(line));
+    }
+    for (i, channel) in soup::channels(plan) {
+        let line = plan.soup_line(i).into();
+        add("line", &format!("{}/soupbintcp", channel.name), desk.link_of_channel(i).shared.drops(line));
     }
     for (worker, link) in plan.workers.iter().zip(desk.links()) {
         add("worker", &worker.name, link.shared.unknown_drops());

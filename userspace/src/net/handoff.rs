@@ -49,6 +49,12 @@ impl Handoff {
         self.0.slots() > 0
     }
 
+    /// How many more datagrams fit.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.0.slots()
+    }
+
     /// Hands a datagram over; false if the ring is full or the payload longer than [`HANDOFF_BYTES`]. `received_ns` is
     /// CLOCK_MONOTONIC of its arrival.
     pub fn hand(&mut self, line: LineIndex, payload: &[u8], received_ns: u64) -> bool {

@@ -277,7 +277,10 @@ impl Client {
     #[must_use]
     pub fn due_ns(&self) -> u64 {
         let login_ns = if self.state == State::LoggingIn { self.began_ns + self.timers.login_ns } else { u64::MAX };
-        login_ns.min(self.received_ns + self.timers.idle_ns).min(self.sent_ns + self.timers.heartbeat_ns)
+        // While something waits to be sent there is no need of a heartbeat.
+        let is_idle = self.outgoing.is_empty();
+        let heartbeat_ns = if is_idle { self.sent_ns + self.timers.heartbeat_ns } else { u64::MAX };
+        login_ns.min(self.received_ns + self.timers.idle_ns).min(heartbeat_ns)
     }
 
     /// Says goodbye, after which nothing that comes counts. The server closes at once.

@@ -14,7 +14,7 @@ use crate::feed::{Beginning, ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
-    SkewCounts, SnapshotCounts,
+    SkewCounts, SnapshotCounts, SoupCounts,
 };
 use crate::net::Port;
 
@@ -112,6 +112,8 @@ pub struct WorkerShared {
     pub recovery: Vec<SharedCounts<{ RecoveryCounts::COUNT }>>,
     /// By channel index. Stored by the channel's snapshot thread.
     pub snapshots: Vec<SharedCounts<{ SnapshotCounts::COUNT }>>,
+    /// By channel index. Stored by the thread of TCP channels.
+    pub soup: Vec<SharedCounts<{ SoupCounts::COUNT }>>,
     /// The session in force, by channel index.
     pub sessions: Vec<SharedSession>,
     /// By destination index.
@@ -161,6 +163,7 @@ impl WorkerShared {
             channels: many(channels),
             recovery: many(channels),
             snapshots: many(channels),
+            soup: many(channels),
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
@@ -211,6 +214,12 @@ impl WorkerShared {
     #[must_use]
     pub fn snapshots(&self, channel: usize) -> SnapshotCounts {
         SnapshotCounts::from_values(self.snapshots[channel].load())
+    }
+
+    /// Counters of the connections of a channel that comes over TCP.
+    #[must_use]
+    pub fn soup(&self, channel: usize) -> SoupCounts {
+        SoupCounts::from_values(self.soup[channel].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.

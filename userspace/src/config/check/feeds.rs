@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
 
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, recovery, snapshot};
+use super::{NAME_BYTES, recovery, snapshot, soup};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
 use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
@@ -71,8 +71,9 @@ pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec
             "there is none: add a [[feed]] with a [[feed.channel]] and its [[feed.channel.line]]",
         );
     }
-    if plan.lines.len() > MAX_LINES as usize {
-        check.problem("feed", "", format!("{} lines in all; at most {MAX_LINES} can be told apart", plan.lines.len()));
+    let count = plan.lines.len() + plan.channels.iter().filter(|channel| channel.soup.is_some()).count();
+    if count > MAX_LINES as usize {
+        check.problem("feed", "", format!("{count} lines in all; at most {MAX_LINES} can be told apart"));
     }
     duplicates(check, plan, feeds);
     queues
@@ -117,6 +118,10 @@ fn channel_of(
     let lines = lines_of(check, at, channel, index, plan, queues);
     let mut start = check.choice(format!("{at}.start"), channel.start.as_deref(), &STARTS, StartAt::Now);
     let snapshot = snapshot::check(check, at, channel.snapshot.as_ref(), &mut start);
+    if snapshot.is_some() && channel.soupbintcp.is_some() {
+        let reason = "must not stand beside soupbintcp, which replays the session: take start = \"first\"";
+        check.problem(format!("{at}.snapshot"), "given".to_owned(), reason);
+    }
     plan.channels.push(ChannelPlan {
         worker: worker_of(check, at, channel, plan),
         feed: feed.name.clone(),
@@ -138,6 +143,7 @@ fn channel_of(
             give_up_ms,
             gap_timeout_us,
         ),
+        soup: soup::check(check, &format!("{at}.soupbintcp"), channel.soupbintcp.as_ref(), !lines.is_empty()),
         on_gap,
         lines,
         name,
@@ -179,11 +185,12 @@ fn lines_of(
         plan.lines.push(line);
         queues.push(queue);
     }
-    if lines.is_empty() {
+    if lines.is_empty() && channel.soupbintcp.is_none() {
         check.problem(
             format!("{at}.line"),
             "",
-            "the channel has no line: add a [[feed.channel.line]] for A, and one for B if there is one",
+            "the channel has no line: add a [[feed.channel.line]] for A, and one for B if there is one, or a \
+             [feed.channel.soupbintcp] if it comes over TCP",
         );
     }
     lines

@@ -32,7 +32,7 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
         worker.tx.iter().for_each(|queue| add(&mut worker.ports, *queue));
     }
     for (i, worker) in plan.workers.iter().enumerate() {
-        if worker.rx.is_empty() {
+        if plan.channels.iter().all(|channel| channel.worker != i) {
             let reason = "no channel runs on it, and it would poll for nothing: name it in a channel, or remove it";
             check.problem(format!("worker[{i}].name"), quoted(&worker.name), reason);
             continue;

@@ -116,6 +116,11 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         &["recovery.source = \"239.1.1.1\": must be a unicast IPv4 address"],
     ),
     (
+        "name = \"equities\"",
+        "name = \"equities\"\n[feed.channel.soupbintcp]\nservers = [\"10.0.0.9:1\"]\nusername = \"u\"\npassword = \"p\"",
+        &["test.toml:22: feed[0].channel[0].soupbintcp: a channel has either lines or servers over TCP"],
+    ),
+    (
         "mode = \"socket\"",
         "mode = \"copy\"",
         &["interface[1].mode = \"copy\": must be one of `auto`, `zero-copy`, `native`, `skb`, `socket`"],

@@ -10,6 +10,7 @@ mod oracle;
 mod recovery;
 mod sessions;
 mod snapshot;
+mod soup;
 
 use super::*;
 use crate::config::plan::{DecoderKind, OnGap, StartAt};
