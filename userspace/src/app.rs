@@ -18,6 +18,7 @@ use crate::keeper;
 use crate::limits;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
+use crate::retransmission::{self, Retransmission};
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -28,7 +29,7 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 /// Runs the plan until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
-/// recovery, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
+/// recovery, retransmission, workers pinned and polling → subscriptions (join, rule, line) → control plane. Down: keepers stop looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -41,13 +42,15 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     limits::raise_open_files(&plan);
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
+    let sockets = retransmission::Sockets::bind(&plan)?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
     nic::restore_leftovers(&plan.state_dir);
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let DataPath { edges, workers, links, ends } = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends, retained } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
+    let retransmission = Retransmission::new(&plan, sockets, retained);
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, steering, refused });
@@ -56,7 +59,14 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let desk = Desk::new(Arc::clone(&plan), interfaces, links);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
-    let mut up = Up { keepers, desk: Arc::clone(&desk), recovery: None, idle: workers, threads: Vec::new() };
+    let mut up = Up {
+        keepers,
+        desk: Arc::clone(&desk),
+        recovery: None,
+        retransmission: None,
+        idle: workers,
+        threads: Vec::new(),
+    };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -65,6 +75,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control threads")?;
     up.recovery = recovery.start().context("cannot start the recovery thread")?;
+    up.retransmission = retransmission.start().context("cannot start the retransmission thread")?;
     for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
@@ -84,6 +95,8 @@ struct Up {
     keepers: keeper::Running,
     desk: Arc<Desk>,
     recovery: Option<recovery::Running>,
+    /// Ends after the workers: as long as they send, consumers may ask.
+    retransmission: Option<retransmission::Running>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
@@ -96,6 +109,7 @@ impl Drop for Up {
         drop(self.recovery.take());
         self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
+        drop(self.retransmission.take());
     }
 }
 
@@ -106,6 +120,8 @@ struct DataPath {
     links: Vec<WorkerLink>,
     /// What connects the recovery thread with the workers that it has something to do for.
     ends: Vec<Ends>,
+    /// The same for the retransmission thread.
+    retained: Vec<retransmission::Ends>,
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -119,17 +135,18 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         edges.push(edge);
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
-    let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut workers, mut links, mut ends, mut retained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let ports = ports.into_iter().map(|opened| opened.port).collect();
-        let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
+        let (mut worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
+        retained.extend(retransmission::connect(plan, index, &mut worker, &link.shared));
         workers.push(worker);
         links.push(link);
         ends.extend(ends_of_it);
     }
-    Ok(DataPath { edges, workers, links, ends })
+    Ok(DataPath { edges, workers, links, ends, retained })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

@@ -18,6 +18,7 @@ pub mod control;
 pub mod edge;
 pub mod keeper;
 pub mod recovery;
+pub mod retransmission;
 pub mod steering;
 
 pub mod doctor;

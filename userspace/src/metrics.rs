@@ -6,5 +6,6 @@ pub mod export;
 pub mod http;
 
 pub use counts::{
-    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts,
+    RetransmissionCounts, SharedCounts,
 };

@@ -83,6 +83,7 @@ const RULES: [Rule; 6] = [
             "crate::worker",
             "crate::control",
             "crate::recovery",
+            "crate::retransmission",
             "crate::app",
             "dbn",
         ],
@@ -97,6 +98,7 @@ const RULES: [Rule; 6] = [
             "crate::worker",
             "crate::control",
             "crate::recovery",
+            "crate::retransmission",
             "crate::app",
             "crate::steering",
             "crate::clock",
@@ -118,6 +120,7 @@ const RULES: [Rule; 6] = [
             "crate::worker",
             "crate::control",
             "crate::recovery",
+            "crate::retransmission",
             "crate::app",
             "crate::steering",
             "crate::clock",
@@ -134,7 +137,7 @@ const RULES: [Rule; 6] = [
     Rule {
         part: "userspace/src/worker",
         except: &[],
-        forbidden: &["crate::control", "crate::recovery", "crate::app", "crate::steering"],
+        forbidden: &["crate::control", "crate::recovery", "crate::retransmission", "crate::app", "crate::steering"],
         why: "the worker is told by control, it does not know it",
     },
 ];

@@ -5,6 +5,7 @@
 
 mod gaps;
 mod interface;
+mod retransmission;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, StartAt};
+pub use retransmission::{Network, Rates, RetransmissionPlan};
 
 /// Everything that will run.
 #[derive(Clone, Debug, PartialEq)]
@@ -262,6 +264,8 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+    /// What consumers can have again; `None` = nothing.
+    pub retransmission: Option<RetransmissionPlan>,
 }
 
 /// What a worker does when a duty cycle found nothing to receive.

@@ -12,6 +12,7 @@
 mod groups;
 mod interfaces;
 mod recovery;
+mod retransmission;
 mod workers;
 
 use std::fmt;
@@ -70,6 +71,7 @@ impl Collector for DeskCollector {
         channels(desk, &mut out)?;
         recovery::recovery(desk, &mut out)?;
         destinations(desk, &mut out)?;
+        retransmission::servers(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
         workers::workers(desk, &mut out)?;

@@ -13,7 +13,8 @@ use crossbeam_utils::CachePadded;
 use crate::feed::{ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
-    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts,
+    RetransmissionCounts, SharedCounts,
 };
 use crate::net::Port;
 
@@ -102,6 +103,8 @@ pub struct WorkerShared {
     pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
     /// Blocks and packets that could not be built, by destination index.
     pub destination_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
+    /// By destination index. Stored by the retransmission thread, not by the worker.
+    pub retransmission: Vec<SharedCounts<{ RetransmissionCounts::COUNT }>>,
     /// Packets that transmit ports refused, or took and could not send, in the order of `WorkerPlan::ports`.
     pub tx_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// Receiving halves, in the order of `WorkerPlan::ports`.
@@ -146,6 +149,7 @@ impl WorkerShared {
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
+            retransmission: many(destinations),
             tx_drops: many(ports),
             rx: many(ports),
             tx: many(ports),
@@ -181,6 +185,12 @@ impl WorkerShared {
     #[must_use]
     pub fn recovery(&self, channel: usize) -> RecoveryCounts {
         RecoveryCounts::from_values(self.recovery[channel].load())
+    }
+
+    /// Counters of a destination's retransmission server.
+    #[must_use]
+    pub fn retransmission(&self, destination: usize) -> RetransmissionCounts {
+        RetransmissionCounts::from_values(self.retransmission[destination].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.
