@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod client;
 mod compare;
 mod report;
 mod socket;
@@ -10,6 +11,7 @@ mod socket;
 mod tests;
 
 pub use check::{CheckSettings, Checker, Sent, SessionTruth};
+pub use client::{Client, request};
 pub use report::{Fault, Finding, Findings, Report, SessionAccount};
 pub use socket::{Receiver, utc_ns};
 

@@ -22,6 +22,7 @@ mod process;
 mod queues;
 mod recovery;
 mod restart;
+mod retransmission;
 mod simulation;
 mod site;
 mod sockets;
