@@ -118,7 +118,7 @@ counter_set! {
     /// The retransmission server of one destination.
     RetransmissionCounts {
         retained: "Packets taken in to be sent again",
-        unfit: "Packets not taken in: not in order, or not whole",
+        unfit: "Packets not taken in, because they are not whole: none, but for a bug",
         requests: "Datagrams that came to the server",
         answers: "Answers sent",
         answered_messages: "Messages in those answers",

@@ -96,8 +96,8 @@ impl Store {
         }
     }
 
-    /// Retains the messages of a packet. False if it is none, or not later than what is there, or longer than everything.
-    /// Packets without messages are nothing to retain.
+    /// Retains the messages of a packet. False if it is none, or longer than everything. Packets without messages are nothing
+    /// to retain.
     pub fn insert(&mut self, payload: &[u8]) -> bool {
         let Ok(header) = PacketHeader::parse(TransportKind::MoldUdp64, payload) else { return false };
         if header.kind != PacketKind::Data {
@@ -108,19 +108,15 @@ impl Store {
         if blocks.len() > self.bytes.len() {
             return false;
         }
-        let newest = self.sessions.back().filter(|(_, session)| *session == header.session).map(|(number, _)| *number);
-        let is_late = |newest| self.runs.back().is_some_and(|run| run.session == newest && header.sequence < run.end());
-        if newest.is_some_and(is_late) {
-            return false;
-        }
         let start = self.make_room(blocks.len());
         self.bytes[start..start + blocks.len()].copy_from_slice(blocks);
         self.head = start + blocks.len();
         self.messages += u64::from(header.count);
         self.used += blocks.len() as u64;
-        // Asked again: to make room, the last of a session may have gone.
+        // A session whose numbers begin again is another one of the same name.
+        let goes_on = self.runs.back().is_some_and(|last| last.end() <= header.sequence);
         let session = match self.sessions.back() {
-            Some((number, session)) if *session == header.session => *number,
+            Some((number, session)) if *session == header.session && goes_on => *number,
             _ => self.enter(header.session),
         };
         let run = Run {
@@ -217,22 +213,18 @@ impl Store {
         Ok(got)
     }
 
-    /// The run that has a message.
+    /// The run that has a message. Of a name that came twice only the newer session counts: the same numbers may have been
+    /// other messages before.
     fn find(&self, session: &Session, sequence: u64) -> Result<usize, Missing> {
-        let mut missing = None;
-        for (number, _) in self.sessions.iter().rev().filter(|(_, name)| name == session) {
-            let behind = self.runs.partition_point(|run| (run.session, run.first) <= (*number, sequence));
-            let before = behind.checked_sub(1).map(|at| (at, self.runs[at])).filter(|(_, run)| run.session == *number);
-            let reason = match before {
-                Some((at, run)) if sequence < run.end() => return Ok(at),
-                // Between two runs there is a hole.
-                Some(_) if self.runs.get(behind).is_none_or(|run| run.session != *number) => Missing::Ahead,
-                _ => Missing::Gone,
-            };
-            // Of a name that came twice the newer one tells.
-            missing = missing.or(Some(reason));
+        let newest = self.sessions.iter().rfind(|(_, name)| name == session);
+        let (number, _) = *newest.ok_or(Missing::Session)?;
+        let behind = self.runs.partition_point(|run| (run.session, run.first) <= (number, sequence));
+        match behind.checked_sub(1).map(|at| (at, self.runs[at])).filter(|(_, run)| run.session == number) {
+            Some((at, run)) if sequence < run.end() => Ok(at),
+            // Between two runs there is a hole.
+            Some(_) if self.runs.get(behind).is_none_or(|run| run.session != number) => Err(Missing::Ahead),
+            _ => Err(Missing::Gone),
         }
-        Err(missing.unwrap_or(Missing::Session))
     }
 
     /// What is retained now.
