@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod client;
 mod compare;
 mod notice;
 mod report;
@@ -11,6 +12,7 @@ mod socket;
 mod tests;
 
 pub use check::{CheckSettings, Checker, Sent, SessionTruth};
+pub use client::{Client, request};
 pub use report::{Fault, Finding, Findings, Report, SessionAccount};
 pub use socket::{Receiver, utc_ns};
 

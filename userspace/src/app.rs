@@ -19,6 +19,7 @@ use crate::limits;
 use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::recovery::{self, Ends, Recovery};
+use crate::retransmission::{self, Retransmission};
 use crate::snapshot;
 use crate::source::{self, Source};
 use crate::steering::nic;
@@ -31,8 +32,8 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 /// Runs the plan until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
-/// recovery, snapshots, workers pinned and polling → subscriptions (join, rule, line), TCP logins → control plane. Down: keepers stop
-/// looking; programs,
+/// recovery, snapshots, retransmission, workers pinned and polling → subscriptions (join, rule, line), TCP logins → control plane.
+/// Down: keepers stop looking; programs,
 /// so that nothing more is redirected into a socket that nobody reads; then the workers and their sockets; the NIC's old
 /// settings last, for drivers refuse to change queues that a socket or a program uses.
 ///
@@ -45,14 +46,16 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     limits::raise_open_files(&plan);
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
+    let sockets = retransmission::Sockets::bind(&plan)?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
     nic::restore_leftovers(&plan.state_dir);
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let DataPath { edges, workers, links, ends, snapshots, source_ends } = data_path(&plan)?;
+    let DataPath { edges, workers, links, ends, snapshots, source_ends, retained } = data_path(&plan)?;
     let recovery = Recovery::new(&plan, ends)?;
     let source = Source::new(&plan, source_ends)?;
+    let retransmission = Retransmission::new(&plan, sockets, retained);
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, jumbo, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, jumbo, steering, refused });
@@ -67,6 +70,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         recovery: None,
         snapshots: None,
         source: None,
+        retransmission: None,
         idle: workers,
         threads: Vec::new(),
     };
@@ -79,6 +83,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         .context("cannot start the control threads")?;
     up.recovery = recovery.start().context("cannot start the recovery thread")?;
     up.snapshots = Some(snapshot::start(&plan, &snapshots).context("cannot start the snapshot threads")?);
+    up.retransmission = retransmission.start().context("cannot start the retransmission thread")?;
     for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
@@ -101,6 +106,8 @@ struct Up {
     recovery: Option<recovery::Running>,
     snapshots: Option<snapshot::Running>,
     source: Option<source::Running>,
+    /// Ends after the workers: as long as they send, consumers may ask.
+    retransmission: Option<retransmission::Running>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
@@ -115,6 +122,7 @@ impl Drop for Up {
         drop(self.source.take());
         self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
+        drop(self.retransmission.take());
     }
 }
 
@@ -129,6 +137,8 @@ struct DataPath {
     snapshots: Vec<snapshot::Ends>,
     /// The same for the thread of TCP channels.
     source_ends: Vec<source::Ends>,
+    /// The same for the retransmission thread.
+    retained: Vec<retransmission::Ends>,
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -143,13 +153,14 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
     let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut snapshots, mut source_ends) = (Vec::new(), Vec::new());
+    let (mut snapshots, mut source_ends, mut retained) = (Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
         let mut ports = ports.into_iter().map(|opened| opened.port).collect();
         let packets = build::snapshot_packets(plan, index, &mut ports);
-        let (worker, link, ends_of_it, source_ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
+        let (mut worker, link, ends_of_it, source_ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
+        retained.extend(retransmission::connect(plan, index, &mut worker, &link.shared));
         workers.push(worker);
         let to_worker = |packets| snapshot::Ends {
             worker: index,
@@ -161,7 +172,7 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         ends.extend(ends_of_it);
         source_ends.extend(source_ends_of_it);
     }
-    Ok(DataPath { edges, workers, links, ends, snapshots, source_ends })
+    Ok(DataPath { edges, workers, links, ends, snapshots, source_ends, retained })
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

@@ -19,6 +19,7 @@ pub mod control;
 pub mod edge;
 pub mod keeper;
 pub mod recovery;
+pub mod retransmission;
 pub mod snapshot;
 pub mod source;
 pub mod steering;

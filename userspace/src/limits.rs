@@ -40,7 +40,8 @@ impl OpenFiles {
 pub fn needed_files(plan: &Plan) -> u64 {
     let ports: usize = plan.workers.iter().map(|worker| worker.ports.len()).sum();
     let streams = plan.channels.iter().filter(|channel| channel.soup.is_some()).count();
-    plan.lines.len() as u64 * FILES_PER_LINE + ports as u64 * FILES_PER_PORT + streams as u64 + FILES_BESIDE
+    let servers = plan.destinations.iter().filter(|to| to.retransmission.is_some()).count();
+    plan.lines.len() as u64 * FILES_PER_LINE + ports as u64 * FILES_PER_PORT + (streams + servers) as u64 + FILES_BESIDE
 }
 
 /// Raises the soft limit to the hard one, which needs no privilege, and warns if that is not enough for the plan. To be

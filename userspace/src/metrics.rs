@@ -7,7 +7,7 @@ pub mod http;
 mod skew;
 
 pub use counts::{
-    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
-    SnapshotCounts, SoupCounts, SoupState,
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts,
+    RetransmissionCounts, SharedCounts, SnapshotCounts, SoupCounts, SoupState,
 };
 pub use skew::{SKEW_BOUNDS_NS, SkewCounts};

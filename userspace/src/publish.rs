@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod packet;
+mod retain;
 mod stream;
 
 use std::ops::Range;
 
 pub use packet::OpenPacket;
+pub use retain::{RETAIN_RING_BYTES, Retained, Retainer, retention};
 pub use stream::{Stream, StreamSettings};
 
 use crate::feed::{Beginning, Block, BlockSink, ChannelIndex, Session};
@@ -77,6 +79,13 @@ impl Publisher {
     pub fn set_input(&mut self, channel: ChannelIndex, session: &Session, next: u64, is_alive: bool) {
         for stream in self.of_channel(channel) {
             stream.set_input(session, next, is_alive);
+        }
+    }
+
+    /// Has what the streams of a destination send retained from now on. Before the worker runs.
+    pub fn retain(&mut self, destination: usize, retainer: Retainer) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.destination() == destination) {
+            stream.retain(retainer);
         }
     }
 

@@ -25,7 +25,7 @@ use crate::feed::{Channel, LineRole};
 use crate::latency::StageHistograms;
 use crate::metrics::DropCounts;
 use crate::net::{Batch, Frames, Port, RxPort, TxPort};
-use crate::publish::Publisher;
+use crate::publish::{Publisher, Retainer};
 use housekeeping::Schedule;
 use ports::Ports;
 use shared::{Command, Event, Wanted, WorkerShared};
@@ -222,6 +222,11 @@ impl Worker {
         if self.events.push(event).is_err() {
             self.events_dropped += 1;
         }
+    }
+
+    /// Has what goes to a destination retained from now on. Before [`Self::run`].
+    pub fn retain(&mut self, destination: usize, retainer: Retainer) {
+        self.publisher.retain(destination, retainer);
     }
 
     /// Frames in user space that belong neither to the pool nor to a port: none between cycles but open packets.

@@ -21,7 +21,7 @@ use site::{GIVE_UP_MS, LINES, Site, group, typed};
 
 mod checks;
 mod generator;
-mod metrics;
+pub mod metrics;
 mod site;
 
 use Verdict::{DropNoRule, DropWrongSource, PassNoRule, PassNoSocket, PassNotMulticast, PassWrongSource, Redirected};

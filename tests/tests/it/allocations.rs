@@ -8,7 +8,10 @@ use feedhandler_testkit::line::LineSettings;
 use feedhandler_testkit::mold;
 use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
+use feedhandler::publish::retention;
+
 use crate::bench_worker::{BenchWorker, plan, plan_with};
+use crate::retransmission::{responder, take_sent};
 use crate::snapshot::sim::packets;
 
 #[test]
@@ -105,6 +108,34 @@ fn a_worker_that_is_joined_late_allocates_nothing() {
     let counts = bench.link.shared.channel(0);
     assert_eq!(counts.snapshot_state, JoinState::Joined as u64, "{counts:?}");
     assert!(counts.snapshot_messages > 1_000 && counts.held_packets > 10, "{counts:?}");
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
+}
+
+/// Nor does it when what it sends is retained; nor does who retains it, and answers.
+#[test]
+fn a_worker_whose_output_is_retained_allocates_nothing() {
+    let day = DaySettings { seed: 11, messages: 20_000, instruments: 100, live_orders: 5_000, recency: 0.5 };
+    let settings = ExchangeSettings { seed: 11, ..ExchangeSettings::default() };
+    let transmissions: Vec<Transmission> = Exchange::new(settings, Day::new(&day)).collect();
+    let mut bench = BenchWorker::new(&plan(20, 512));
+    // Smaller than the day: it goes round.
+    let (retainer, mut retained) = retention(1 << 16);
+    bench.worker.retain(0, retainer);
+    let mut responder = responder(1 << 19);
+    let mut buffer = vec![0; 1 << 16];
+    let mut request = [0; mold::HEADER_BYTES];
+    let counted = allocation_counter::measure(|| {
+        for transmission in &transmissions {
+            let line = u16::try_from(transmission.line).unwrap_or_default();
+            bench.inject(line, &transmission.payload, transmission.at_ns);
+            bench.cycle(transmission.at_ns, |payload| request.copy_from_slice(&payload[..mold::HEADER_BYTES]));
+            take_sent(&mut retained, &mut responder, &mut buffer);
+            let _ = responder.request([10, 0, 0, 7].into(), &request, transmission.at_ns);
+        }
+    });
+    let counts = responder.counts();
+    assert!(counts.retained > 1_000 && counts.answers > 1_000, "{counts:?}");
+    assert!(counts.first_sequence > 1 && counts.next_sequence > 15_000, "the oldest went: {counts:?}");
     assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
 }
 

@@ -23,6 +23,7 @@ mod process;
 mod queues;
 mod recovery;
 mod restart;
+mod retransmission;
 mod simulation;
 mod site;
 mod snapshot;

@@ -10,6 +10,7 @@ mod nic;
 mod outputs;
 mod queues;
 mod recovery;
+mod retransmission;
 mod snapshot;
 mod sockets;
 mod soup;

@@ -212,4 +212,19 @@ pub struct Destination {
     pub ttl: Option<i64>,
     pub format: Option<String>,
     pub payload_bytes: Option<i64>,
+    pub retransmission: Option<Retransmission>,
+}
+
+/// `[destination.retransmission]`: what consumers can have again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Retransmission {
+    pub address: String,
+    pub retain_bytes: Option<i64>,
+    pub requests_per_second: Option<i64>,
+    pub bytes_per_second: Option<i64>,
+    pub client_requests_per_second: Option<i64>,
+    pub client_bytes_per_second: Option<i64>,
+    pub allow: Option<Vec<String>>,
 }

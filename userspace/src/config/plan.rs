@@ -5,6 +5,7 @@
 
 mod gaps;
 mod interface;
+mod retransmission;
 mod soup;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -16,6 +17,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
+pub use retransmission::{Network, Rates, RetransmissionPlan};
 pub use soup::{Password, SoupPlan};
 
 /// Everything that will run.
@@ -270,6 +272,8 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+    /// What consumers can have again; `None` = nothing.
+    pub retransmission: Option<RetransmissionPlan>,
 }
 
 /// What a worker does when a duty cycle found nothing to receive.

@@ -5,7 +5,7 @@ mod bad;
 mod nic;
 mod soup;
 
-use super::plan::{Endpoint, Mode, Plan, Privileges, QueuePlan, StartAt, Unsubscribed};
+use super::plan::{Endpoint, Mode, Plan, Privileges, QueuePlan, Rates, StartAt, Unsubscribed};
 use super::*;
 use bad::BAD;
 
@@ -69,6 +69,14 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert!(plan.lines.iter().all(|line| line.subscribed && line.vlan == 0 && line.source.is_none()));
     let destination = &plan.destinations[0];
     assert_eq!((destination.source_port, destination.ttl, destination.payload_bytes), (30_000, 8, 1472));
+    assert_eq!(destination.retransmission, None);
+    let text = format!("{GOOD}[destination.retransmission]\naddress = \"10.1.0.5:18000\"");
+    let server = parse(&text).unwrap().destinations.remove(0).retransmission.expect("a server");
+    assert_eq!((server.address, server.retain_bytes), ("10.1.0.5:18000".parse().unwrap(), 64 << 20));
+    let rates = |requests_per_second, bytes_per_second| Rates { requests_per_second, bytes_per_second };
+    assert_eq!((server.rates, server.client_rates), (rates(20_000, 25_000_000), rates(5_000, 6_250_000)));
+    let is_answered = |client: [u8; 4]| server.allow.iter().any(|network| network.contains(client.into()));
+    assert!(is_answered([10, 9, 8, 7]) && is_answered([127, 0, 0, 1]) && !is_answered([8, 8, 8, 8]));
 }
 
 #[test]

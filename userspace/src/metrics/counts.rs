@@ -191,6 +191,32 @@ counter_set! {
         blocks: "Message blocks written, empty ones included",
         records: "DBN records written",
         heartbeats: "Heartbeats and end-of-session packets written",
+        not_retained: "Packets that could not be retained, because too many waited for it: requests for them go unanswered",
+    }
+}
+
+counter_set! {
+    /// The retransmission server of one destination.
+    RetransmissionCounts {
+        retained: "Packets taken in to be sent again",
+        unfit: "Packets not taken in, because they are not whole: none, but for a bug",
+        requests: "Datagrams that came to the server",
+        answers: "Answers sent",
+        answered_messages: "Messages in those answers",
+        answered_bytes: "UDP payload bytes of those answers",
+        send_errors: "Answers that the kernel did not send",
+        refused_malformed: "Datagrams that are no request: not of 20 bytes",
+        refused_network: "Requests from outside the networks that are answered",
+        refused_count: "Requests for 0 or 65535 messages, or of sequence 0",
+        refused_overload: "Requests beyond what all clients together are sent",
+        refused_client_overload: "Requests beyond what one client is sent",
+        refused_session: "Requests for a session of which nothing is retained",
+        refused_gone: "Requests for a message that is not retained any more, or never was",
+        refused_ahead: "Requests for a message that was not sent yet",
+        retained_messages: "Messages that are retained now",
+        retained_bytes: "Bytes that they take, with the lengths in front of them",
+        first_sequence: "First message of the newest session that is retained",
+        next_sequence: "The number after its last one",
     }
 }
 

@@ -12,6 +12,7 @@
 mod groups;
 mod interfaces;
 mod recovery;
+mod retransmission;
 mod skew;
 mod snapshot;
 mod soup;
@@ -77,6 +78,7 @@ impl Collector for DeskCollector {
         snapshot::snapshot(desk, &mut out)?;
         soup::soup(desk, &mut out)?;
         destinations(desk, &mut out)?;
+        retransmission::servers(desk, &mut out)?;
         drops(desk, &mut out)?;
         groups::groups(desk, &mut out)?;
         workers::workers(desk, &mut out)?;

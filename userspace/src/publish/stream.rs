@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::packet::{OpenPacket, write_header};
+use super::retain::Retainer;
 use crate::config::plan::Format;
 use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
-use crate::net::{Frame, Outlets};
+use crate::net::{Frame, Outlets, PAYLOAD_OFFSET};
 
 /// Silence after which a heartbeat is sent, nanoseconds (MoldUDP64 1.00: "typically once per second").
 const HEARTBEAT_NS: u64 = 1_000_000_000;
@@ -45,6 +46,8 @@ struct Position {
 pub struct Stream {
     settings: StreamSettings,
     open: Option<OpenPacket>,
+    /// Where packets with messages are copied to before they are sent.
+    retainer: Option<Retainer>,
     position: Option<Position>,
     /// CLOCK_MONOTONIC of the newest tick that saw something sent, nanoseconds.
     quiet_since_ns: u64,
@@ -63,6 +66,7 @@ impl Stream {
         Self {
             settings,
             open: None,
+            retainer: None,
             position: None,
             quiet_since_ns: 0,
             is_input_alive: false,
@@ -70,6 +74,10 @@ impl Stream {
             counts: DestinationCounts::default(),
             drops: DropCounts::default(),
         }
+    }
+
+    pub(super) fn retain(&mut self, retainer: Retainer) {
+        self.retainer = Some(retainer);
     }
 
     pub(super) fn channel(&self) -> ChannelIndex {
@@ -102,6 +110,8 @@ impl Stream {
             Format::Dbn => (block.notice, block.records),
             Format::Raw => (&[][..], block.message),
         };
+        // Also where no packet can be built: then a heartbeat is how a consumer learns of the message.
+        self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
         let room = self.settings.payload_bytes.saturating_sub(HEADER_BYTES + BLOCK_HEADER_BYTES);
         if notice.len() + body.len() > room {
             // The number must still be consumed, or the consumer would take it for a gap of the exchange.
@@ -133,7 +143,6 @@ impl Stream {
             self.counts.records += u64::from(block.record_count);
         }
         self.counts.records += u64::from(!notice.is_empty());
-        self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
     }
 
     /// Messages before `next` will not come, or the session begins with it: a heartbeat with that number is how a consumer
@@ -200,7 +209,13 @@ impl Stream {
     /// Sends the open packet, if there is one.
     pub(super) fn send_open(&mut self, out: &mut Outlets<'_>) {
         if let Some(packet) = self.open.take() {
-            let (frame, payload_bytes) = packet.close(out.frames(self.settings.port));
+            let frames = out.frames(self.settings.port);
+            let (mut frame, payload_bytes) = packet.close(frames);
+            // Whatever becomes of the packet: what the port refuses is what somebody will ask for.
+            if let Some(retainer) = &mut self.retainer {
+                let payload = &frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload_bytes];
+                self.counts.not_retained += u64::from(!retainer.retain(payload));
+            }
             self.send(frame, payload_bytes, out);
         }
     }

@@ -13,8 +13,8 @@ use crossbeam_utils::CachePadded;
 use crate::feed::{Beginning, ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
-    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, SharedCounts,
-    SkewCounts, SnapshotCounts, SoupCounts,
+    ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts,
+    RetransmissionCounts, SharedCounts, SkewCounts, SnapshotCounts, SoupCounts,
 };
 use crate::net::Port;
 
@@ -120,6 +120,8 @@ pub struct WorkerShared {
     pub destinations: Vec<SharedCounts<{ DestinationCounts::COUNT }>>,
     /// Blocks and packets that could not be built, by destination index.
     pub destination_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
+    /// By destination index. Stored by the retransmission thread, not by the worker.
+    pub retransmission: Vec<SharedCounts<{ RetransmissionCounts::COUNT }>>,
     /// Packets that transmit ports refused, or took and could not send, in the order of `WorkerPlan::ports`.
     pub tx_drops: Vec<SharedCounts<{ DropReason::COUNT }>>,
     /// Receiving halves, in the order of `WorkerPlan::ports`.
@@ -167,6 +169,7 @@ impl WorkerShared {
             sessions: many(channels),
             destinations: many(destinations),
             destination_drops: many(destinations),
+            retransmission: many(destinations),
             tx_drops: many(ports),
             rx: many(ports),
             tx: many(ports),
@@ -220,6 +223,12 @@ impl WorkerShared {
     #[must_use]
     pub fn soup(&self, channel: usize) -> SoupCounts {
         SoupCounts::from_values(self.soup[channel].load())
+    }
+
+    /// Counters of a destination's retransmission server.
+    #[must_use]
+    pub fn retransmission(&self, destination: usize) -> RetransmissionCounts {
+        RetransmissionCounts::from_values(self.retransmission[destination].load())
     }
 
     /// Says that the command about to be counted as applied was refused; only the owning worker may call this.

@@ -5,9 +5,9 @@ use std::net::SocketAddrV4;
 
 use xdp_ebpf::MAX_QUEUES;
 
-use super::NAME_BYTES;
 use super::feeds::{socket_limits, vlan};
 use super::values::{Checker, quoted};
+use super::{NAME_BYTES, retransmission};
 use crate::config::file::Destination;
 use crate::config::plan::{DestinationPlan, Format, Plan, QueuePlan};
 
@@ -53,6 +53,7 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             "bytes (from the largest message block to a full Ethernet frame)",
         );
         let group = group(check, &format!("{at}.group"), &destination.group, plan);
+        let retransmission = retransmission::check(check, &at, destination.retransmission.as_ref(), &plan.destinations);
         plan.destinations.push(DestinationPlan {
             name: destination.name.clone(),
             channel,
@@ -64,6 +65,7 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             ttl: u8::try_from(ttl).unwrap_or_default(),
             format: check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn),
             payload_bytes: usize::from(payload_bytes),
+            retransmission,
         });
     }
 }

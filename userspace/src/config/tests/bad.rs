@@ -351,4 +351,73 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
         "group = \"239.20.0.1:30001\"\n[[destination]]\nname = \"out2\"\nchannel = \"itch/equities\"\ninterface = \"fh-out\"\ngroup = \"239.20.0.1:30001\"",
         &["destination[1].group", "destination `out` sends to this group and port already"],
     ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\nretain_bytes = 1_048_576",
+        &["missing field `address`"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"0.0.0.0:18000\"",
+        &[
+            "destination[0].retransmission.address = \"0.0.0.0:18000\": must be an IPv4 address of this host and a UDP port",
+        ],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:0\"",
+        &["destination[0].retransmission.address = \"10.1.0.5:0\": must be an IPv4 address"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nretain_mb = 5",
+        &["unknown field `retain_mb`", "`retain_bytes`"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nretain_bytes = 1_048_575",
+        &["destination[0].retransmission.retain_bytes = 1048575: must be 1048576 to 4000000000 bytes"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nrequests_per_second = 0",
+        &["destination[0].retransmission.requests_per_second = 0: must be 1 to 1000000 requests"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nbytes_per_second = 9_999",
+        &["destination[0].retransmission.bytes_per_second = 9999: must be 10000 to 10000000000 bytes"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nrequests_per_second = 100\nclient_requests_per_second = 101",
+        &[
+            "destination[0].retransmission.client_requests_per_second = 101: must be 1 to 100 (requests_per_second, for all clients)",
+        ],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nclient_bytes_per_second = 25_000_001",
+        &[
+            "destination[0].retransmission.client_bytes_per_second = 25000001: must be 10000 to 25000000 (bytes_per_second",
+        ],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nallow = []",
+        &["destination[0].retransmission.allow = 0 of them: must name 1 to 64 networks"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\nallow = [\"10.1.2.3/16\"]",
+        &["destination[0].retransmission.allow[0] = \"10.1.2.3/16\": must be an IPv4 network", "10.1.0.0/16"],
+    ),
+    (
+        "group = \"239.20.0.1:30001\"",
+        "group = \"239.20.0.1:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"\n[[destination]]\nname = \"out2\"\nchannel = \"itch/equities\"\ninterface = \"fh-out\"\ngroup = \"239.20.0.2:30001\"\n[destination.retransmission]\naddress = \"10.1.0.5:18000\"",
+        &[
+            "destination[1].retransmission.address = \"10.1.0.5:18000\": destination `out` listens here already",
+            "names a session only",
+        ],
+    ),
 ];

@@ -3,6 +3,7 @@
 use super::*;
 use crate::net::memory::MemoryTx;
 use crate::net::{Frames, TxPort};
+use crate::publish::retention;
 
 const SESSION: Session = *b"SESSION001";
 
@@ -191,6 +192,42 @@ fn the_end_of_session_follows_what_is_open_and_is_repeated() {
         repeats += bench.sent().len();
     }
     assert_eq!(repeats, END_REPEATS as usize);
+}
+
+#[test]
+fn what_could_not_be_sent_is_announced_by_the_heartbeat() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 1);
+    bench.stream.tick(1, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    let hoard = bench.frames[0].alloc().unwrap();
+    bench.block(1, b"", b"a");
+    bench.frames[0].free(hoard);
+    bench.stream.tick(HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    assert_eq!(bench.sent(), [packet(2, 0, &[])], "a consumer sees that message 1 is missing");
+}
+
+#[test]
+fn packets_with_messages_are_retained_as_they_are_sent_and_also_if_they_cannot_be() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    let (retainer, mut retained) = retention(64);
+    bench.stream.retain(retainer);
+    bench.block(1, b"", b"abc");
+    bench.stream.tick(1, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    bench.block(2, b"", b"");
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
+    bench.stream.tick(2 * HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    bench.block(3, b"", &[7; 30]);
+    bench.stream.end_of_session(&SESSION, 4, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    let sent = bench.sent();
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    let mut buffer = [0; 64];
+    let length = retained.next(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], packet(1, 2, &[b"abc", b""]));
+    assert_eq!(retained.next(&mut buffer), None);
+    // The second did not fit beside the first: sent all the same, and counted.
+    assert_eq!((&sent[1], bench.stream.counts().not_retained), (&packet(3, 1, &[&[7; 30]]), 1));
+    bench.block(5, b"", b"e");
+    bench.stream.flush(&mut Outlets::new(&bench.frames, &mut bench.ports));
+    assert_eq!((retained.next(&mut buffer), bench.stream.counts().not_retained), (Some(23), 1));
 }
 
 #[test]
