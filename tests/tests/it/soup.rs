@@ -205,7 +205,13 @@ fn sessions_end_and_begin_again_announced_or_not() {
     assert_eq!(rig.metric("feedhandler_channel_sessions_total{channel=\"itch/one\"}"), 3);
     assert_eq!(rig.metric("feedhandler_channel_messages_lost_total{channel=\"itch/one\"}"), 0);
     // After a break without a new session it is the same one that is asked for, by its name.
+    let logins = server.counts().logins;
     server.cut();
+    let deadline = Instant::now() + PATIENCE;
+    while server.counts().logins == logins {
+        assert!(Instant::now() < deadline, "does not come back: {}", running.words());
+        std::thread::sleep(Duration::from_millis(1));
+    }
     server.append(messages(4..5));
     all(&rig.receive(&mut consumer, 1), "S3", 4..5);
     assert_eq!(server.asked().last(), Some(&("S3".to_owned(), 4)));
