@@ -117,6 +117,15 @@ impl Rig {
         value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
     }
 
+    /// Waits until a metric has this value: counters are published after what they count has left.
+    pub fn settles(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(name) != value {
+            assert!(Instant::now() < deadline, "{name} is {} instead of {value}: {}", self.metric(name), self.words());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn words(&self) -> String {
         std::fs::read_to_string(self.site.files.path().join("tcp.log")).unwrap_or_default()
     }
