@@ -125,8 +125,9 @@ fn output_trouble(mode: &str, seed: &str) {
         return assert_right(&summary);
     }
     let (lost, wrong) = (summary.findings.count(Fault::Lost), summary.findings.count(Fault::Wrong));
-    // What a lost message said of an order the consumer does not know, and finds later messages of that order wrong.
-    let follows = wrong <= 4 * lost && summary.findings.counts.keys().all(|f| matches!(f, Fault::Lost | Fault::Wrong));
+    // What a lost message said of an order the consumer does not know, and finds later messages of that order wrong; and no
+    // system record names a loss behind the handler.
+    let follows = wrong <= 5 * lost && summary.findings.counts.keys().all(|f| matches!(f, Fault::Lost | Fault::Wrong));
     let only_lost = follows && (1..=unsent * MOST_MESSAGES).contains(&lost);
     let only_missing = summary.faults.iter().all(|fault| fault.starts_with("the handler delivered"));
     assert!(only_lost && only_missing, "{unsent} packets unsent\n{summary}\n{}", summary.complaints().join("\n"));
