@@ -148,9 +148,9 @@ fn output_trouble(mode: &str, seed: &str) {
     }
     let (lost, wrong) = (summary.findings.count(Fault::Lost), summary.findings.count(Fault::Wrong));
     // What a lost message said of an order the consumer does not know: it finds later messages of that order wrong, and has
-    // another book in the end.
+    // another book in the end. And no system record names a loss behind the handler.
     let may_follow = |fault: &Fault| matches!(fault, Fault::Lost | Fault::Wrong | Fault::Book);
-    let follows = wrong <= 4 * lost && summary.findings.counts.keys().all(may_follow);
+    let follows = wrong <= 5 * lost && summary.findings.counts.keys().all(may_follow);
     let only_lost = follows && (1..=unsent * MOST_MESSAGES).contains(&lost);
     let only_missing = summary.faults.iter().all(|fault| fault.starts_with("the handler delivered"));
     assert!(only_lost && only_missing, "{unsent} packets unsent\n{summary}\n{}", summary.complaints().join("\n"));
