@@ -119,7 +119,9 @@ impl Checker {
             self.heartbeat(view.sequence, view.is_end);
         }
         let mut newest_ns = 0;
-        for (sequence, block) in (view.sequence..).zip(&view.blocks) {
+        // Not an open range of sequences: it overflows behind the last number that there is.
+        for (number, block) in (0..).zip(&view.blocks) {
+            let sequence = view.sequence + number;
             self.report.blocks += 1;
             if self.take_number(sequence) {
                 newest_ns = newest_ns.max(self.block(sequence, block, received_ns));

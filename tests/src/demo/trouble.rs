@@ -77,20 +77,20 @@ pub struct Trouble {
 }
 
 /// Everything that trouble is made with.
-pub(super) struct Scene<'a> {
-    pub(super) client: &'a mut Client,
-    pub(super) handler: &'a Handler,
-    pub(super) lines: &'a [LineAddress],
-    pub(super) network: &'a mut Network,
-    pub(super) sender: &'a Sender,
-    pub(super) consumer: &'a Consumer,
+pub(crate) struct Scene<'a> {
+    pub(crate) client: &'a mut Client,
+    pub(crate) handler: &'a Handler,
+    pub(crate) lines: &'a [LineAddress],
+    pub(crate) network: &'a mut Network,
+    pub(crate) sender: &'a Sender,
+    pub(crate) consumer: &'a Consumer,
     /// Interface that the output leaves by.
-    pub(super) output: &'a str,
+    pub(crate) output: &'a str,
 }
 
 impl Scene<'_> {
     /// Breaks something, and mends what somebody outside the handler would.
-    pub(super) fn make(&mut self, kind: Kind) -> Result<Trouble> {
+    pub(crate) fn make(&mut self, kind: Kind) -> Result<Trouble> {
         let mut faults = Vec::new();
         let [line, other] = self.lines else { anyhow::bail!("trouble needs two lines") };
         let broken = if kind == Kind::OutputDown { self.output } else { &line.interface }.to_owned();

@@ -12,7 +12,7 @@ use crate::line::LineSettings;
 
 /// What is sent, and how.
 #[derive(Clone, Debug)]
-pub(super) enum Workload {
+pub(crate) enum Workload {
     /// A generated day on lines A and B.
     Day { day: DaySettings, exchange: ExchangeSettings },
     /// A capture: one line per group.
@@ -20,7 +20,7 @@ pub(super) enum Workload {
 }
 
 impl Workload {
-    pub(super) fn new(options: &Options) -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         if let Some(path) = &options.capture {
             return Ok(Self::Capture { capture: Capture::read(path)?, speed: options.speed });
         }
@@ -41,6 +41,9 @@ impl Workload {
             seed: options.seed,
             rate: options.rate,
             quiet_every: day.messages / 3,
+            packet_messages: options.packet_messages,
+            // Time to get so many.
+            packet_ns: 200_000 * u64::from(options.packet_messages) / 24,
             common_loss: options.common_loss,
             lines: [line, LineSettings { skew_ns: 15_000, jitter_ns: 5_000, ..line }],
             ..Default::default()
@@ -49,7 +52,7 @@ impl Workload {
     }
 
     /// What progress counts to: messages of a day, packets of a capture.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Day { day, .. } => day.messages,
             Self::Capture { capture, .. } => capture.packets.len() as u64,
@@ -57,7 +60,7 @@ impl Workload {
     }
 
     /// What must come out of each destination, and for a capture the account of it.
-    pub(super) fn truths(&self) -> Vec<(Vec<SessionTruth>, Vec<SessionAccount>)> {
+    pub(crate) fn truths(&self) -> Vec<(Vec<SessionTruth>, Vec<SessionAccount>)> {
         match self {
             Self::Day { day, exchange } => vec![(vec![day_truth(exchange.session, day)], Vec::new())],
             Self::Capture { capture, .. } => {
@@ -67,7 +70,7 @@ impl Workload {
     }
 
     /// How long sending takes.
-    pub(super) fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         match self {
             Self::Day { day, exchange } => day.messages as f64 / exchange.rate,
             Self::Capture { capture, speed } => {

@@ -122,6 +122,11 @@ impl Network {
         })?
     }
 
+    /// A socket for each line.
+    pub(crate) fn line_sockets(&self, lines: &[LineAddress]) -> Result<Vec<UdpSocket>> {
+        lines.iter().map(|line| self.line_socket(line)).collect()
+    }
+
     /// A socket of a server on the exchange, by the link to one of the handler's interfaces.
     pub(crate) fn server_socket(&self, address: SocketAddrV4) -> Result<UdpSocket> {
         self.exchange.enter(|| UdpSocket::bind(address).with_context(|| format!("bind to {address}")))?

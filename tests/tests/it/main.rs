@@ -3,7 +3,6 @@
 
 mod accounting;
 mod allocations;
-mod bench_worker;
 mod benches;
 mod binaries;
 mod demo;
@@ -11,10 +10,12 @@ mod doctor;
 mod exchange_port;
 mod filter;
 mod foreign;
+mod fuzz;
 mod golden;
 mod inside;
 mod layout;
 mod membership;
+mod million;
 mod modes;
 mod nic;
 mod privileges;
@@ -29,3 +30,6 @@ mod steering;
 mod tshark;
 mod turn;
 mod xsk;
+
+// As if it were one of the modules above.
+use feedhandler_testkit::bench_worker;
