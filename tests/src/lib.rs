@@ -20,5 +20,7 @@ pub mod mold;
 pub mod ranges;
 pub mod records;
 pub mod retransmission;
+pub mod soak;
 pub mod testbed;
 pub mod truth;
+pub mod venue;

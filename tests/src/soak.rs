@@ -18,7 +18,7 @@ use crate::consumer::utc_ns;
 use crate::demo::serve;
 use crate::lab;
 use crate::testbed::{HandlerConfig, Mode, Network, handler_binary, signal};
-use life::{Life, Site};
+use life::Site;
 use round::Rounds;
 
 /// Runs the feed handler between a simulated exchange and a consumer that checks every record, with faults at random.

@@ -120,11 +120,20 @@ struct Order {
 pub struct Truth {
     orders: HashMap<u64, Order>,
     mapped: HashSet<u16>,
+    /// Mapped in an earlier session only: the book of that one is cleared when the id gets its new meaning.
+    mapped_before: HashSet<u16>,
     suspect: HashSet<u16>,
     expected: Vec<Expected>,
 }
 
 impl Truth {
+    /// The book of the session that follows this one.
+    #[must_use]
+    pub fn following(self) -> Self {
+        let mapped_before = self.mapped_before.union(&self.mapped).copied().collect();
+        Self { mapped_before, ..Self::default() }
+    }
+
     /// Applies the next message that a receiver got; returns the records that it must yield, in order.
     pub fn apply(&mut self, message: &Message) -> &[Expected] {
         self.expected.clear();
@@ -180,7 +189,7 @@ impl Truth {
         match message.body {
             Body::StockDirectory { stock, round_lot, .. } => {
                 self.mapped.insert(locate);
-                self.expected.push(Expected::Mapping { stock });
+                self.tell_mapping(locate, stock);
                 let round_lot = i32::try_from(round_lot).unwrap_or(i32::MAX);
                 self.expected.push(Expected::Definition { stock, round_lot });
             }
@@ -239,7 +248,15 @@ impl Truth {
     /// A symbol is mapped before the first record of its instrument.
     fn map(&mut self, locate: u16, stock: Symbol) {
         if self.mapped.insert(locate) {
-            self.expected.push(Expected::Mapping { stock });
+            self.tell_mapping(locate, stock);
+        }
+    }
+
+    fn tell_mapping(&mut self, locate: u16, stock: Symbol) {
+        self.expected.push(Expected::Mapping { stock });
+        if self.mapped_before.remove(&locate) {
+            let (action, side, price) = (b'R', b'N', i64::MAX);
+            self.expected.push(Expected::Mbo { order_id: 0, price, size: 0, action, side, is_last: false });
         }
     }
 

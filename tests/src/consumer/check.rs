@@ -211,7 +211,7 @@ impl Checker {
         let SessionTruth { session, first, sent } = self.coming.pop().expect("looked at above");
         self.compare_books();
         self.sent = sent;
-        self.truth = Truth::default();
+        self.truth = std::mem::take(&mut self.truth).following();
         self.book.clear();
         self.passed.push(Passed {
             session,

@@ -15,7 +15,7 @@ use crate::retransmission::{RetransmissionServer, ServerCounts, ServerSettings};
 use crate::testbed::Network;
 
 /// UDP port of every server.
-const PORT: u16 = 18_000;
+pub(crate) const PORT: u16 = 18_000;
 
 /// How often a server looks whether it is over.
 const TICK: Duration = Duration::from_millis(20);

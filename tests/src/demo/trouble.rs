@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use feedhandler::config::plan::Mode;
 use feedhandler::steering::Steering;
 use feedhandler_proto::v1::InterfaceStatus;
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -171,13 +171,13 @@ impl Scene<'_> {
                 drop(foreign);
             }
             Kind::Starved => {
-                self.signal(Signal::STOP)?;
+                self.handler.signal(Signal::STOP)?;
                 let noise = self.network.line_socket(&self.lines[0])?;
                 for _ in 0..FLOOD {
                     // What the link drops is counted there.
                     let _ = noise.send(b"noise");
                 }
-                self.signal(Signal::CONT)?;
+                self.handler.signal(Signal::CONT)?;
             }
         }
         Ok(noticed)
@@ -206,12 +206,12 @@ impl Scene<'_> {
 
     /// Attaches another program in the place of the handler's, which stands still meanwhile: the keeper is quick.
     fn replace_program(&self, interface: &str) -> Result<Steering> {
-        self.signal(Signal::STOP)?;
+        self.handler.signal(Signal::STOP)?;
         let replaced = self.detach(interface).and_then(|()| {
             let foreign = self.network.handler.enter(|| Steering::attach(interface, Mode::Skb, 9))?;
             foreign.context("attach another program")
         });
-        self.signal(Signal::CONT)?;
+        self.handler.signal(Signal::CONT)?;
         replaced
     }
 
@@ -219,10 +219,6 @@ impl Scene<'_> {
     fn open_files(&self) -> Result<usize> {
         let folder = format!("/proc/{}/fd", self.handler.pid().as_raw_nonzero());
         Ok(std::fs::read_dir(folder).context("the handler's open files")?.count())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.handler.pid(), signal).context("a signal to the handler")
     }
 
     fn interface(&mut self, name: &str) -> Result<InterfaceStatus> {

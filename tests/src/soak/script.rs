@@ -25,23 +25,15 @@ const LONG_LEAD_NS: u64 = 1_500_000_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Event {
     /// Line A is switched off by gRPC and on again; B loses nothing meanwhile.
-    Toggle {
-        off_ms: u64,
-    },
+    Toggle { off_ms: u64 },
     /// Both lines are switched off.
-    Blackout {
-        off_ms: u64,
-    },
+    Blackout { off_ms: u64 },
     /// Something of the network breaks, line A's mostly.
     Trouble(TroubleKind),
     /// The handler stands still.
-    Pause {
-        ms: u64,
-    },
+    Pause { ms: u64 },
     /// The handler ends (or is killed) and is started again.
-    Restart {
-        kill: bool,
-    },
+    Restart { kill: bool },
 }
 
 impl Event {
@@ -206,12 +198,12 @@ mod tests {
         words.iter_mut().for_each(|word| word.retain(|c| c.is_ascii_lowercase()));
         words.sort();
         words.dedup();
-        let all = ["blackoutms", "detached", "kill", "linkdeleted", "linkdown", "pausems", "restart", "starved", "togglems"];
+        let all =
+            ["blackoutms", "detached", "kill", "linkdeleted", "linkdown", "pausems", "restart", "starved", "togglems"];
         assert_eq!(words, all);
         for round in &first {
-            let needs_server = |event: &Event| {
-                matches!(event, Event::Blackout { .. } | Event::Pause { .. } | Event::Restart { .. })
-            };
+            let needs_server =
+                |event: &Event| matches!(event, Event::Blackout { .. } | Event::Pause { .. } | Event::Restart { .. });
             assert!(round.is_served || !round.events.iter().any(|(_, event)| needs_server(event)), "{round:?}");
             assert!(round.events.iter().all(|(at, _)| (0.1..0.75).contains(at)), "{round:?}");
         }

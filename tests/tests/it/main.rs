@@ -23,12 +23,15 @@ mod process;
 mod queues;
 mod recovery;
 mod restart;
+mod sessions;
 mod simulation;
 mod site;
+mod soak;
 mod sockets;
 mod steering;
 mod tshark;
 mod turn;
+mod venue;
 mod xsk;
 
 // As if it were one of the modules above.
