@@ -15,8 +15,8 @@ use crate::{process, setup};
 const PROGRAM: &str = "feedhandler-fuzz";
 
 /// Most files that `--keep` leaves of a target in the corpus, and their size.
-const KEPT_FILES: usize = 60;
-const KEPT_BYTES: u64 = 2_048;
+const KEPT_FILES: usize = 24;
+const KEPT_BYTES: u64 = 1_024;
 
 /// What to fuzz.
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct Options {
     /// Run this input once instead (needs --target).
     #[arg(long, value_name = "FILE", requires = "target")]
     pub replay: Option<PathBuf>,
-    /// In the end, put the shortest inputs that reach something new into tests/fuzz/corpus.
+    /// In the end, put some of the inputs that reach what the corpus does not into tests/fuzz/corpus.
     #[arg(long)]
     pub keep: bool,
 }
@@ -156,30 +156,33 @@ fn summary(log: &str) -> String {
     )
 }
 
-/// Puts what the finds reach beyond the seeds into the corpus: the shortest inputs, some at most.
+/// Puts finds that reach what the corpus does not into it: the ones that reach most, as long as they are short.
 fn keep(program: &Path, target: &str, committed: &Path) -> Result<()> {
     let place = place(target)?;
     let merged = place.join("merged");
     let _ = fs::remove_dir_all(&merged);
     fs::create_dir_all(&merged)?;
+    // What libFuzzer merges into counts as reached already.
+    for entry in fs::read_dir(committed)? {
+        let entry = entry?;
+        fs::copy(entry.path(), merged.join(entry.file_name()))?;
+    }
     let mut command = fuzzer(program, target)?;
-    // What is merged into comes first: here the seeds' own reach, so that nothing is kept twice.
-    command.arg("-merge=1").arg(&merged).arg(committed).arg(place.join("found"));
+    command.args(["-merge=1", "-use_value_profile=0"]).arg(&merged).arg(place.join("found"));
     process::run(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
-    let mut files = Vec::new();
+    let mut new = Vec::new();
     for entry in fs::read_dir(&merged)? {
         let entry = entry?;
         let len = entry.metadata()?.len();
-        if len <= KEPT_BYTES {
-            files.push((len, entry.path()));
+        if len <= KEPT_BYTES && !committed.join(entry.file_name()).exists() {
+            new.push((len, entry.path()));
         }
     }
-    files.sort();
-    for (_, file) in files.iter().rev().take(KEPT_FILES) {
-        let name = file.file_name().context("a file has a name")?;
-        fs::copy(file, committed.join(name))?;
+    new.sort();
+    for (_, file) in new.iter().rev().take(KEPT_FILES) {
+        fs::copy(file, committed.join(file.file_name().context("a file has a name")?))?;
     }
-    println!("fuzz: {target}: {} of {} inputs kept", files.len().min(KEPT_FILES), files.len());
+    println!("fuzz: {target}: {} of {} inputs kept", new.len().min(KEPT_FILES), new.len());
     Ok(())
 }
 

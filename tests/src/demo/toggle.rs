@@ -73,7 +73,9 @@ pub(crate) fn toggle(
     settle(sender, consumer);
     let (packets, next) = (line_packets(&client.status()?, line)?, consumer.next());
     let until = Instant::now() + off;
-    while Instant::now() < until && !signal::is_stopping() {
+    // A busy machine may leave the consumer no turn for longer.
+    let is_still = || consumer.next() <= next && !sender.is_done() && Instant::now() < until + SETTLE_TIMEOUT;
+    while (Instant::now() < until || is_still()) && !signal::is_stopping() {
         std::thread::sleep(Duration::from_millis(10));
     }
     expect(line_packets(&client.status()?, line)? == packets, "line A took packets while it was off");
