@@ -42,6 +42,8 @@ pub(crate) struct Sender {
     pub(crate) lossless: Vec<Arc<AtomicBool>>,
     /// While set, what a line's link does not take is lost instead of ending the demo.
     pub(crate) may_fail: Arc<AtomicBool>,
+    /// While set, nothing is sent; what follows is that much later.
+    pub(crate) hold: Arc<AtomicBool>,
     sockets: Arc<[Mutex<UdpSocket>]>,
 }
 
@@ -49,10 +51,11 @@ impl Sender {
     /// Starts to send, each line on its socket.
     pub(crate) fn start(workload: Workload, sockets: impl IntoIterator<Item = UdpSocket>) -> Result<Self> {
         let sockets: Arc<[Mutex<UdpSocket>]> = sockets.into_iter().map(Mutex::new).collect();
-        let may_fail = Arc::<AtomicBool>::default();
+        let (may_fail, hold) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let pacer = Pacer {
             sockets: Arc::clone(&sockets),
             may_fail: Arc::clone(&may_fail),
+            hold: Arc::clone(&hold),
             start: Instant::now(),
             latest: Duration::ZERO,
         };
@@ -69,7 +72,7 @@ impl Sender {
             Workload::Capture { capture, speed } => spawn.spawn(move || send_capture(&capture, speed, pacer, &mirror)),
         };
         let thread = thread.context("thread of the exchange")?;
-        Ok(Self { thread, progress, lossless, may_fail, sockets })
+        Ok(Self { thread, progress, lossless, may_fail, hold, sockets })
     }
 
     /// Sends on another socket from now on: the line's link is a new one.
@@ -90,15 +93,27 @@ impl Sender {
 struct Pacer {
     sockets: Arc<[Mutex<UdpSocket>]>,
     may_fail: Arc<AtomicBool>,
+    hold: Arc<AtomicBool>,
     start: Instant,
     latest: Duration,
 }
 
 impl Pacer {
+    fn wait_while_held(&mut self) {
+        if self.hold.load(Relaxed) {
+            let since = Instant::now();
+            while self.hold.load(Relaxed) && !signal::is_stopping() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            self.start += since.elapsed();
+        }
+    }
+
     /// Sends on the line's socket when it is time; false if the demo is to stop.
     fn send(&mut self, at_ns: u64, line: usize, payload: &[u8]) -> Result<bool> {
         let at = Duration::from_nanos(at_ns);
         loop {
+            self.wait_while_held();
             let elapsed = self.start.elapsed();
             let left = at.saturating_sub(elapsed);
             if signal::is_stopping() {

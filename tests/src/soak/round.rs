@@ -1,6 +1,7 @@
 //! One session: the exchange, its servers, what happens meanwhile, and the account of it.
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -102,19 +103,17 @@ impl<'a> Rounds<'a> {
         sender: &Sender,
         summary: &mut RoundSummary,
     ) -> Result<()> {
-        let script = self.script;
-        let round = &script[number];
-        let start = Instant::now();
-        let lead = Duration::from_nanos(round.exchange.lead_ns);
+        let messages = self.script[number].day.messages as f64;
+        let share = || sender.progress.load(Relaxed) as f64 / messages;
         let mut events = events.iter();
         let mut next = events.next();
         while !sender.is_done() {
             self.check()?;
             if let Some((at, event)) = next
-                && start.elapsed() >= lead + Duration::from_secs_f64(round.seconds() * at)
+                && share() >= *at
             {
-                // After a slow start of the handler there may be no time left to see what comes of it.
-                if start.elapsed() < lead + Duration::from_secs_f64(round.seconds() * LATEST) {
+                // On a slow machine there may be no time left to see what comes of it.
+                if share() < LATEST {
                     summary.events.push(event.word());
                     self.make(event, number, sender, summary).with_context(|| event.word())?;
                 } else {
@@ -136,7 +135,7 @@ impl<'a> Rounds<'a> {
 
     fn make(&mut self, event: &Event, number: usize, sender: &Sender, summary: &mut RoundSummary) -> Result<()> {
         if let Event::Restart { kill } = *event {
-            return self.restart(number, kill);
+            return self.restart(number, kill, sender);
         }
         let Self { life, lines, site, .. } = self;
         let Life { client, handler, consumer, .. } = life.as_mut().expect("there is a life");
@@ -172,14 +171,18 @@ impl<'a> Rounds<'a> {
 
     /// Ends the handler within a session, judges its life, and starts it again: the session comes anew, from its first
     /// message.
-    fn restart(&mut self, number: usize, kill: bool) -> Result<()> {
+    ///
+    /// The exchange goes on without a listener for a moment, and then waits: the start may take longer than its session.
+    fn restart(&mut self, number: usize, kill: bool, sender: &Sender) -> Result<()> {
         let life = self.life.take().expect("there is a life");
         let accounts = std::mem::take(&mut self.accounts);
         self.summary.add_life(&life);
         let is_within = accounts.len() + life.first == number;
         let (report, dropped) = life.end(kill, accounts, is_within)?;
         self.summary.add_report(&report, dropped);
+        sender.hold.store(true, Relaxed);
         self.life = Some(Life::begin(&self.site, self.script, number)?);
+        sender.hold.store(false, Relaxed);
         Ok(())
     }
 
