@@ -174,7 +174,8 @@ impl Stage {
                     bar.set_message("trouble");
                     let Self { client, handler, lines, network, consumers, outputs, .. } = self;
                     let (consumer, output) = (&consumers[0], outputs[0].interface.as_str());
-                    let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
+                    let is_quiet = false;
+                    let mut scene = Scene { client, handler, lines, network, sender, consumer, output, is_quiet };
                     done.trouble = Some(scene.make(kind)?);
                     bar.set_message("");
                 } else if options.late_start {

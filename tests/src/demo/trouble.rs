@@ -86,6 +86,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) consumer: &'a Consumer,
     /// Interface that the output leaves by.
     pub(crate) output: &'a str,
+    /// The exchange waits while the handler stands still: where that may take long, line B's ring would overflow, too.
+    pub(crate) is_quiet: bool,
 }
 
 impl Scene<'_> {
@@ -176,6 +178,7 @@ impl Scene<'_> {
                 drop(foreign);
             }
             Kind::Starved => {
+                self.sender.hold.store(self.is_quiet, Relaxed);
                 self.handler.signal(Signal::STOP)?;
                 let noise = self.network.line_socket(&self.lines[0])?;
                 for _ in 0..FLOOD {
@@ -183,6 +186,7 @@ impl Scene<'_> {
                     let _ = noise.send(b"noise");
                 }
                 self.handler.signal(Signal::CONT)?;
+                self.sender.hold.store(false, Relaxed);
             }
         }
         Ok(noticed)

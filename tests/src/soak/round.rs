@@ -146,7 +146,7 @@ impl<'a> Rounds<'a> {
             }
             Event::Trouble(kind) => {
                 let (network, output) = (&mut site.network, site.output.interface.as_str());
-                let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
+                let mut scene = Scene { client, handler, lines, network, sender, consumer, output, is_quiet: true };
                 let mut faults = scene.make(kind)?.faults;
                 if sender.is_done() {
                     // The session was over before it could be seen whether line A is heard again; the next one shows it.
