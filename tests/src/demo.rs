@@ -5,14 +5,14 @@
 
 mod capture;
 mod fault;
-mod receive;
+pub(crate) mod receive;
 mod report;
 mod run;
-mod send;
-mod serve;
-mod toggle;
-mod trouble;
-mod workload;
+pub(crate) mod send;
+pub(crate) mod serve;
+pub(crate) mod toggle;
+pub(crate) mod trouble;
+pub(crate) mod workload;
 
 use std::path::PathBuf;
 
@@ -82,6 +82,12 @@ pub struct Options {
     /// Share of messages at which both lines lose the packet that has it: 0 to 0.5.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub common_loss: f64,
+    /// Most messages of a packet.
+    #[arg(long, default_value_t = 24, hide = true)]
+    pub packet_messages: u16,
+    /// Nothing is done midway: no line is switched off and on.
+    #[arg(long, hide = true)]
+    pub undisturbed: bool,
     /// Midway, break something of the network instead of switching line A off: the stream goes on and what was lost comes
     /// back. A generated day only.
     #[arg(long, value_enum, value_name = "WHAT", conflicts_with = "capture")]

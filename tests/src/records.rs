@@ -92,6 +92,13 @@ impl<'a> Record<'a> {
         self.0[1]
     }
 
+    /// Its length, bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no record is empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Instrument id.
     #[must_use]
     pub fn instrument(&self) -> u32 {

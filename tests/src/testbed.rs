@@ -17,9 +17,9 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use serde::Serialize;
 
 pub(crate) use client::Client;
-pub(crate) use config::{HandlerConfig, LineAddress, OutputAddress};
+pub(crate) use config::{DEFAULT as DEMO_CONFIG, HandlerConfig, LineAddress, OutputAddress};
 pub(crate) use handler::Handler;
-pub(crate) use network::Network;
+pub(crate) use network::{Network, multicast_socket};
 pub use signal::clean_up_when_killed;
 
 /// Receive and transmit mode.

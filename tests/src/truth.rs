@@ -120,6 +120,8 @@ struct Order {
 pub struct Truth {
     orders: HashMap<u64, Order>,
     mapped: HashSet<u16>,
+    /// Mapped in an earlier session only: the book of that one is cleared when the id gets its new meaning.
+    mapped_before: HashSet<u16>,
     suspect: HashSet<u16>,
     /// The messages are a snapshot's: whoever had a book before must clear it first.
     is_snapshot: bool,
@@ -127,6 +129,13 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// The book of the session that follows this one.
+    #[must_use]
+    pub fn following(self) -> Self {
+        let mapped_before = self.mapped_before.union(&self.mapped).copied().collect();
+        Self { mapped_before, ..Self::default() }
+    }
+
     /// Applies the next message that a receiver got; returns the records that it must yield, in order.
     pub fn apply(&mut self, message: &Message) -> &[Expected] {
         self.expected.clear();
@@ -187,8 +196,7 @@ impl Truth {
         match message.body {
             Body::StockDirectory { stock, round_lot, .. } => {
                 let is_first = self.mapped.insert(locate);
-                self.expected.push(Expected::Mapping { stock });
-                self.clear(is_first);
+                self.tell_mapping(locate, stock, is_first);
                 let round_lot = i32::try_from(round_lot).unwrap_or(i32::MAX);
                 self.expected.push(Expected::Definition { stock, round_lot });
             }
@@ -247,16 +255,16 @@ impl Truth {
     /// A symbol is mapped before the first record of its instrument.
     fn map(&mut self, locate: u16, stock: Symbol) {
         if self.mapped.insert(locate) {
-            self.expected.push(Expected::Mapping { stock });
-            self.clear(true);
+            self.tell_mapping(locate, stock, true);
         }
     }
 
-    /// What an instrument's first record of a snapshot is preceded by.
-    fn clear(&mut self, is_first: bool) {
-        if is_first && self.is_snapshot {
-            let price = i64::MAX;
-            self.expected.push(Expected::Mbo { order_id: 0, price, size: 0, action: b'R', side: b'N', is_last: false });
+    fn tell_mapping(&mut self, locate: u16, stock: Symbol, is_first: bool) {
+        self.expected.push(Expected::Mapping { stock });
+        // The book of an earlier session, or what anybody had before a snapshot.
+        if self.mapped_before.remove(&locate) || (is_first && self.is_snapshot) {
+            let (action, side, price) = (b'R', b'N', i64::MAX);
+            self.expected.push(Expected::Mbo { order_id: 0, price, size: 0, action, side, is_last: false });
         }
     }
 

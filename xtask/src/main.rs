@@ -8,6 +8,8 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
+mod lab;
 mod process;
 mod setup;
 mod test;
@@ -54,6 +56,24 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Set up, build with coverage counters, and feed every parser and the worker what nobody would send.
+    Fuzz(fuzz::Options),
+    /// Set up, build, and run a part of the lab by hand; `lab PART --help` lists its options.
+    #[command(disable_help_flag = true)]
+    Lab {
+        /// Which part.
+        part: lab::Part,
+        /// Passed to its program.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and run the handler under rates, faults and restarts at random; `soak --help` lists its options.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Passed to the soak.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +84,9 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Demo { arguments } => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Bench { which, arguments } => bench::run(which, &arguments).map(|()| ExitCode::SUCCESS),
+        Task::Lab { part, arguments } => lab::run(part, &arguments).map(|()| ExitCode::SUCCESS),
+        Task::Soak { arguments } => lab::soak(&arguments).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
-/// For the C parts (libbpf, libxdp), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 13] = [
+/// For the C parts (libbpf, libxdp; libFuzzer in C++), for running them, and for checking the output with other people's programs.
+const PACKAGES: [&str; 14] = [
     "bpftool",
     "clang",
     "ethtool",
+    "g++",
     "gcc",
     "iproute2",
     "libc6-dev",

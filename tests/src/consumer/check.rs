@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use hdrhistogram::Histogram;
 
 use super::compare::compare;
-use super::notice::Due;
+use super::notice::{Begins, Due};
 use super::report::{Fault, Findings, Report, SessionAccount};
 use crate::itch::Message;
 use crate::mold::{self, Session};
@@ -127,7 +127,9 @@ impl Checker {
             self.heartbeat(view.sequence, view.is_end);
         }
         let mut newest_ns = 0;
-        for (sequence, block) in (view.sequence..).zip(&view.blocks) {
+        // Not an open range of sequences: it overflows behind the last number that there is.
+        for (number, block) in (0..).zip(&view.blocks) {
+            let sequence = view.sequence + number;
             self.report.blocks += 1;
             if self.take_number(sequence) {
                 newest_ns = newest_ns.max(self.block(sequence, block, received_ns));
@@ -217,9 +219,14 @@ impl Checker {
         let SessionTruth { session, first, joined, sent } = self.coming.pop().expect("looked at above");
         self.compare_books();
         self.sent = sent;
-        self.truth = Truth::default();
+        self.truth = std::mem::take(&mut self.truth).following();
         self.book.clear();
-        self.due.enter(self.passed.last().map(|passed| passed.session), first, first > 1);
+        let how = match joined {
+            Some(_) => Begins::Joined,
+            None if first > 1 => Begins::Late,
+            None => Begins::New,
+        };
+        self.due.enter(self.passed.last().map(|passed| passed.session), first, how);
         self.passed.push(Passed {
             session,
             is_late: first > 1 && joined.is_none(),

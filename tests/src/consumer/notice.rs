@@ -9,13 +9,24 @@ use crate::records::Record;
 /// What a right handler says when lines had been silent. Only it knows, so it may stand at any end.
 const BACK: &str = "was silent and is back";
 
+/// How a session begins for a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// With its first message.
+    New,
+    /// After it.
+    Late,
+    /// With a snapshot of what was before.
+    Joined,
+}
+
 /// What must be said in front of the next block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
     /// A session before this one ended with messages that did not come.
     left: Option<(Session, Range<u64>)>,
-    /// The session begins with this message; the flag says that it was joined after its beginning.
-    begins: Option<(u64, bool)>,
+    /// The session begins with this message, and how.
+    begins: Option<(u64, Begins)>,
     /// Messages that did not come since the last block.
     lost: Option<Range<u64>>,
 }
@@ -30,11 +41,11 @@ fn lost(session: &Session, run: &Range<u64>) -> String {
 
 impl Due {
     /// The next session is entered.
-    pub(super) fn enter(&mut self, left: Option<Session>, first: u64, is_late: bool) {
+    pub(super) fn enter(&mut self, left: Option<Session>, first: u64, how: Begins) {
         if let (Some(session), Some(run)) = (left, self.lost.take()) {
             self.left = Some((session, run));
         }
-        self.begins = Some((first, is_late));
+        self.begins = Some((first, how));
     }
 
     /// Messages `run` are left out.
@@ -46,9 +57,13 @@ impl Due {
     }
 
     fn text(&self, session: &Session) -> String {
-        let begins = self.begins.map(|(first, is_late)| match is_late {
-            false => format!("session {}: begins at message {first}", name(session)),
-            true => format!("session {}: joined at message {first}, what came before is unknown", name(session)),
+        let begins = self.begins.map(|(first, how)| {
+            let words = match how {
+                Begins::New => format!("begins at message {first}"),
+                Begins::Late => format!("joined at message {first}, what came before is unknown"),
+                Begins::Joined => format!("begins with a snapshot, at message {first}"),
+            };
+            format!("session {}: {words}", name(session))
         });
         let left = self.left.as_ref().map(|(left, run)| lost(left, run));
         let lost = self.lost.as_ref().map(|run| lost(session, run));

@@ -117,3 +117,19 @@ pub struct SessionAccount {
     /// Whether the stream must have said that the session is over.
     pub must_end: bool,
 }
+
+impl SessionAccount {
+    /// The same of a session that never says that it ends: what all lines lost at its end nobody can know of.
+    #[must_use]
+    pub fn without_end(mut self) -> Self {
+        self.must_end = false;
+        let tail = self.common_losses.iter().find(|run| run.end == self.next_sequence);
+        if let Some(tail) = tail {
+            self.next_sequence = tail.start;
+            let mut known = RangeSet::default();
+            known.insert(0..tail.start);
+            self.common_losses = self.common_losses.intersection(&known);
+        }
+        self
+    }
+}

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 
-use super::notice::Due;
+use super::notice::{Begins, Due};
 use super::*;
 use crate::itch::Message;
 use crate::mold::{self, Packet};
@@ -37,7 +37,7 @@ fn block(truth: &mut Truth, message: &Message, sequence: u64, is_bad_book: bool)
 fn stream(lost: &RangeSet) -> Vec<(u64, Vec<u8>)> {
     let mut truth = Truth::default();
     let mut due = Due::default();
-    due.enter(None, 1, false);
+    due.enter(None, 1, Begins::New);
     let first_lost = lost.iter().next().map_or(u64::MAX, |run| run.start);
     let mut blocks = Vec::new();
     for (sequence, message) in (1..).zip(Day::new(&day())) {

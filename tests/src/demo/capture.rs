@@ -17,25 +17,25 @@ use crate::ranges::RangeSet;
 
 /// One UDP payload of the capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Captured {
+pub(crate) struct Captured {
     /// Since the first one, nanoseconds.
-    pub(super) at_ns: u64,
+    pub(crate) at_ns: u64,
     /// Index into [`Capture::groups`].
-    pub(super) group: usize,
-    pub(super) payload: Vec<u8>,
+    pub(crate) group: usize,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A group of the capture, as it was on the wire: address, port, VLAN.
-pub(super) type Group = (Ipv4Addr, u16, u16);
+pub(crate) type Group = (Ipv4Addr, u16, u16);
 
 /// A capture, read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Capture {
-    pub(super) packets: Vec<Captured>,
+pub(crate) struct Capture {
+    pub(crate) packets: Vec<Captured>,
     /// In the order of the channels.
-    pub(super) groups: Vec<Group>,
+    pub(crate) groups: Vec<Group>,
     /// Groups of each channel, as indices: one, or two that carry the same session and so are lines A and B.
-    pub(super) channels: Vec<Range<usize>>,
+    pub(crate) channels: Vec<Range<usize>>,
 }
 
 /// One session of one group, by number.
@@ -48,7 +48,7 @@ struct Walk {
 }
 
 impl Capture {
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let mut bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         if bytes.starts_with(&[0x1F, 0x8B]) {
             let mut plain = Vec::new();
@@ -100,7 +100,7 @@ impl Capture {
     }
 
     /// What must come out of a channel, session by session, and the account of each.
-    pub(super) fn truth(&self, channel: usize) -> (Vec<SessionTruth>, Vec<SessionAccount>) {
+    pub(crate) fn truth(&self, channel: usize) -> (Vec<SessionTruth>, Vec<SessionAccount>) {
         let groups = &self.channels[channel];
         let packets = self.packets.iter().filter(|packet| groups.contains(&packet.group));
         let payloads = packets.map(|packet| &packet.payload[..]);

@@ -13,7 +13,7 @@ use crate::lab::Namespace;
 use crate::testbed::OutputAddress;
 
 /// A running consumer.
-pub(super) struct Consumer {
+pub(crate) struct Consumer {
     thread: JoinHandle<Result<(Checker, u64)>>,
     next: Arc<AtomicU64>,
     has_ended: Arc<AtomicBool>,
@@ -22,7 +22,7 @@ pub(super) struct Consumer {
 
 impl Consumer {
     /// Joins the output group at `address` inside the namespace and begins to check.
-    pub(super) fn start(
+    pub(crate) fn start(
         mut checker: Checker,
         output: &OutputAddress,
         address: Ipv4Addr,
@@ -51,22 +51,22 @@ impl Consumer {
     }
 
     /// Number of the next message that it expects.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next.load(Relaxed)
     }
 
     /// Whether the last session was declared over.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Relaxed)
     }
 
     /// Whether it has given up by itself.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.thread.is_finished()
     }
 
     /// Ends it; returns its state and how many packets its socket dropped.
-    pub(super) fn finish(self) -> Result<(Checker, u64)> {
+    pub(crate) fn finish(self) -> Result<(Checker, u64)> {
         self.stop.store(true, Relaxed);
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

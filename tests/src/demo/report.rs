@@ -85,6 +85,8 @@ pub struct ChannelSummary {
     pub messages_lost: u64,
     /// Messages that no line carried, by the exchange's account.
     pub messages_on_no_line: u64,
+    /// Messages that no line carried and that the retransmission servers had to give, by the exchange's account.
+    pub messages_recovered: u64,
 }
 
 /// The consumer's account.

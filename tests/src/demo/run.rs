@@ -18,7 +18,6 @@ use super::workload::Workload;
 use super::{FaultOption, Options, fault};
 use crate::consumer::{CheckSettings, Checker, SessionAccount, utc_ns};
 use crate::lab;
-use crate::ranges::RangeSet;
 use crate::retransmission::{Manner, ServerSettings};
 use crate::testbed::{Client, Handler, HandlerConfig, LineAddress, Network, OutputAddress, handler_binary, signal};
 
@@ -82,7 +81,7 @@ pub fn run(options: &Options) -> Result<Summary> {
     if options.late_start {
         stage.switch_lines(false)?;
     }
-    let sender = Sender::start(workload.clone(), &stage.lines, &stage.network)?;
+    let sender = Sender::start(workload.clone(), stage.network.line_sockets(&stage.lines)?)?;
     let servers = stage.serve(&workload, &sender, options)?;
     let midway = stage.attend(&workload, &sender, options)?;
     let outcome = sender.finish()?;
@@ -91,16 +90,21 @@ pub fn run(options: &Options) -> Result<Summary> {
     if let Some(account) = outcome.account.clone() {
         accounts = vec![vec![account]];
     }
+    let mut recovered = 0;
     if let Some(servers) = servers {
         // Who can ask for everything has no excuse for a loss.
-        accounts.iter_mut().flatten().for_each(|account| account.common_losses = RangeSet::default());
+        for account in accounts.iter_mut().flatten() {
+            recovered += std::mem::take(&mut account.common_losses).count();
+        }
         let counts = servers.finish();
         ensure!(
             counts.iter().any(|counts| counts.answers > 0),
             "the retransmission servers were not asked: {counts:?}"
         );
     }
-    stage.report(&workload, &outcome, midway, &accounts)
+    let mut summary = stage.report(&workload, &outcome, midway, &accounts)?;
+    summary.channels.messages_recovered = recovered;
+    Ok(summary)
 }
 
 /// What was done midway.
@@ -149,7 +153,7 @@ impl Stage {
         if options.hostile_server {
             settings[0].manner = Manner::Flood;
         }
-        Servers::start(&self.network, &settings, day, &sender.progress).map(Some)
+        Servers::start(serve::sockets(&self.network)?, &settings, day, &sender.progress).map(Some)
     }
 
     /// Looks after everything while the exchange sends; does midway what is to be done midway.
@@ -171,13 +175,14 @@ impl Stage {
                     bar.set_message("trouble");
                     let Self { client, handler, lines, network, consumers, outputs, .. } = self;
                     let (consumer, output) = (&consumers[0], outputs[0].interface.as_str());
-                    let mut scene = Scene { client, handler, lines, network, sender, consumer, output };
+                    let is_quiet = false;
+                    let mut scene = Scene { client, handler, lines, network, sender, consumer, output, is_quiet };
                     done.trouble = Some(scene.make(kind)?);
                     bar.set_message("");
                 } else if options.late_start {
                     ensure!(self.consumers[0].next() <= 1, "something came out before the handler heard anything");
                     self.switch_lines(true)?;
-                } else if !sender.lossless.is_empty() {
+                } else if !options.undisturbed && !sender.lossless.is_empty() {
                     bar.set_message("line A is off");
                     let Self { client, lines, network, consumers, .. } = self;
                     done.toggle = Some(toggle(client, lines, network, sender, &consumers[0], off)?);

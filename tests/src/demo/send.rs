@@ -15,44 +15,47 @@ use crate::consumer::SessionAccount;
 use crate::day::Day;
 use crate::exchange::Exchange;
 use crate::line::LineSent;
-use crate::testbed::{LineAddress, Network, signal};
+use crate::testbed::signal;
 
 /// A sleep shorter than this takes longer than it says.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(60);
 
 /// What was sent, in the end.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// By line.
-    pub(super) lines: Vec<LineSent>,
+    pub(crate) lines: Vec<LineSent>,
     /// Of a day: what neither line carried. Captures have theirs from the start.
-    pub(super) account: Option<SessionAccount>,
+    pub(crate) account: Option<SessionAccount>,
     /// Whether everything was sent.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
     /// Farthest behind its time that a packet was sent.
-    pub(super) latest: Duration,
+    pub(crate) latest: Duration,
 }
 
 /// The running exchange.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     thread: JoinHandle<Result<Outcome>>,
     /// Messages (of a day) or packets (of a capture) sent.
-    pub(super) progress: Arc<AtomicU64>,
+    pub(crate) progress: Arc<AtomicU64>,
     /// Stops the losses of each line of a day while set.
-    pub(super) lossless: Vec<Arc<AtomicBool>>,
+    pub(crate) lossless: Vec<Arc<AtomicBool>>,
     /// While set, what a line's link does not take is lost instead of ending the demo.
-    pub(super) may_fail: Arc<AtomicBool>,
+    pub(crate) may_fail: Arc<AtomicBool>,
+    /// While set, nothing is sent; what follows is that much later.
+    pub(crate) hold: Arc<AtomicBool>,
     sockets: Arc<[Mutex<UdpSocket>]>,
 }
 
 impl Sender {
-    pub(super) fn start(workload: Workload, lines: &[LineAddress], network: &Network) -> Result<Self> {
-        let sockets = lines.iter().map(|line| network.line_socket(line).map(Mutex::new));
-        let sockets: Arc<[Mutex<UdpSocket>]> = sockets.collect::<Result<_>>()?;
-        let may_fail = Arc::<AtomicBool>::default();
+    /// Starts to send, each line on its socket.
+    pub(crate) fn start(workload: Workload, sockets: impl IntoIterator<Item = UdpSocket>) -> Result<Self> {
+        let sockets: Arc<[Mutex<UdpSocket>]> = sockets.into_iter().map(Mutex::new).collect();
+        let (may_fail, hold) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let pacer = Pacer {
             sockets: Arc::clone(&sockets),
             may_fail: Arc::clone(&may_fail),
+            hold: Arc::clone(&hold),
             start: Instant::now(),
             latest: Duration::ZERO,
         };
@@ -69,19 +72,19 @@ impl Sender {
             Workload::Capture { capture, speed } => spawn.spawn(move || send_capture(&capture, speed, pacer, &mirror)),
         };
         let thread = thread.context("thread of the exchange")?;
-        Ok(Self { thread, progress, lossless, may_fail, sockets })
+        Ok(Self { thread, progress, lossless, may_fail, hold, sockets })
     }
 
     /// Sends on another socket from now on: the line's link is a new one.
-    pub(super) fn replace_socket(&self, line: usize, socket: UdpSocket) {
+    pub(crate) fn replace_socket(&self, line: usize, socket: UdpSocket) {
         *self.sockets[line].lock().unwrap_or_else(PoisonError::into_inner) = socket;
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.thread.is_finished()
     }
 
-    pub(super) fn finish(self) -> Result<Outcome> {
+    pub(crate) fn finish(self) -> Result<Outcome> {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
@@ -90,15 +93,27 @@ impl Sender {
 struct Pacer {
     sockets: Arc<[Mutex<UdpSocket>]>,
     may_fail: Arc<AtomicBool>,
+    hold: Arc<AtomicBool>,
     start: Instant,
     latest: Duration,
 }
 
 impl Pacer {
+    fn wait_while_held(&mut self) {
+        if self.hold.load(Relaxed) {
+            let since = Instant::now();
+            while self.hold.load(Relaxed) && !signal::is_stopping() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            self.start += since.elapsed();
+        }
+    }
+
     /// Sends on the line's socket when it is time; false if the demo is to stop.
     fn send(&mut self, at_ns: u64, line: usize, payload: &[u8]) -> Result<bool> {
         let at = Duration::from_nanos(at_ns);
         loop {
+            self.wait_while_held();
             let elapsed = self.start.elapsed();
             let left = at.saturating_sub(elapsed);
             if signal::is_stopping() {

@@ -15,36 +15,40 @@ use crate::retransmission::{RetransmissionServer, ServerCounts, ServerSettings};
 use crate::testbed::Network;
 
 /// UDP port of every server.
-const PORT: u16 = 18_000;
+pub(crate) const PORT: u16 = 18_000;
 
 /// How often a server looks whether it is over.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Where the servers are: one on each line's network, on the exchange's own address.
-pub(super) fn addresses(network: &Network) -> Vec<SocketAddrV4> {
+pub(crate) fn addresses(network: &Network) -> Vec<SocketAddrV4> {
     let mut addresses: Vec<Ipv4Addr> = network.line_sources.values().copied().collect();
     addresses.sort_unstable();
     addresses.into_iter().map(|address| SocketAddrV4::new(address, PORT)).collect()
 }
 
+/// Their sockets.
+pub(crate) fn sockets(network: &Network) -> Result<Vec<UdpSocket>> {
+    addresses(network).into_iter().map(|address| network.server_socket(address)).collect()
+}
+
 /// The running servers; they end when dropped.
-pub(super) struct Servers {
+pub(crate) struct Servers {
     threads: Vec<JoinHandle<ServerCounts>>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Servers {
-    /// Starts a server per address. `sent` is how many messages of the day have been sent.
-    pub(super) fn start(
-        network: &Network,
+    /// Starts a server per socket. `sent` is how many messages of the day have been sent.
+    pub(crate) fn start(
+        sockets: impl IntoIterator<Item = UdpSocket>,
         settings: &[ServerSettings],
         day: &DaySettings,
         sent: &Arc<AtomicU64>,
     ) -> Result<Self> {
         let is_over = Arc::<AtomicBool>::default();
         let mut servers = Self { threads: Vec::new(), is_over: Arc::clone(&is_over) };
-        for (address, settings) in addresses(network).into_iter().zip(settings) {
-            let socket = network.server_socket(address)?;
+        for (socket, settings) in sockets.into_iter().zip(settings) {
             socket.set_read_timeout(Some(TICK)).context("read timeout of a server")?;
             let server = RetransmissionServer::new(settings.clone(), Day::new(day));
             let (sent, is_over) = (Arc::clone(sent), Arc::clone(&is_over));
@@ -56,7 +60,7 @@ impl Servers {
     }
 
     /// Ends the servers; what each did.
-    pub(super) fn finish(mut self) -> Vec<ServerCounts> {
+    pub(crate) fn finish(mut self) -> Vec<ServerCounts> {
         self.is_over.store(true, Relaxed);
         let threads = std::mem::take(&mut self.threads);
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()

@@ -39,7 +39,7 @@ pub struct Toggle {
 }
 
 /// Switches `lines[0]` off for `off`, and on again.
-pub(super) fn toggle(
+pub(crate) fn toggle(
     client: &mut Client,
     lines: &[LineAddress],
     network: &Network,
@@ -73,7 +73,9 @@ pub(super) fn toggle(
     settle(sender, consumer);
     let (packets, next) = (line_packets(&client.status()?, line)?, consumer.next());
     let until = Instant::now() + off;
-    while Instant::now() < until && !signal::is_stopping() {
+    // A busy machine may leave the consumer no turn for longer.
+    let is_still = || consumer.next() <= next && !sender.is_done() && Instant::now() < until + SETTLE_TIMEOUT;
+    while (Instant::now() < until || is_still()) && !signal::is_stopping() {
         std::thread::sleep(Duration::from_millis(10));
     }
     expect(line_packets(&client.status()?, line)? == packets, "line A took packets while it was off");
@@ -97,7 +99,7 @@ pub(super) fn toggle(
 
 /// Waits until what was under way has arrived: the usual time, and on a busy machine, where the sender's thread or the
 /// handler may stand still for longer, until messages sent after that have come out.
-pub(super) fn settle(sender: &Sender, consumer: &Consumer) {
+pub(crate) fn settle(sender: &Sender, consumer: &Consumer) {
     std::thread::sleep(SETTLE);
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let fresh = sender.progress.load(Relaxed) + FRESH_MESSAGES;
@@ -106,7 +108,7 @@ pub(super) fn settle(sender: &Sender, consumer: &Consumer) {
     }
 }
 
-pub(super) fn line_packets(status: &GetStatusResponse, line: &LineAddress) -> Result<u64> {
+pub(crate) fn line_packets(status: &GetStatusResponse, line: &LineAddress) -> Result<u64> {
     let channel = status.channels.iter().find(|channel| channel.name == line.channel);
     let lines = &channel.with_context(|| format!("GetStatus has no channel {}", line.channel))?.lines;
     let found = lines.iter().find(|l| l.group.as_ref().is_some_and(|group| group.line == line.name));

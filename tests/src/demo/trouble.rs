@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use feedhandler::config::plan::Mode;
 use feedhandler::steering::Steering;
 use feedhandler_proto::v1::InterfaceStatus;
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -77,20 +77,22 @@ pub struct Trouble {
 }
 
 /// Everything that trouble is made with.
-pub(super) struct Scene<'a> {
-    pub(super) client: &'a mut Client,
-    pub(super) handler: &'a Handler,
-    pub(super) lines: &'a [LineAddress],
-    pub(super) network: &'a mut Network,
-    pub(super) sender: &'a Sender,
-    pub(super) consumer: &'a Consumer,
+pub(crate) struct Scene<'a> {
+    pub(crate) client: &'a mut Client,
+    pub(crate) handler: &'a Handler,
+    pub(crate) lines: &'a [LineAddress],
+    pub(crate) network: &'a mut Network,
+    pub(crate) sender: &'a Sender,
+    pub(crate) consumer: &'a Consumer,
     /// Interface that the output leaves by.
-    pub(super) output: &'a str,
+    pub(crate) output: &'a str,
+    /// The exchange waits while the handler stands still: where that may take long, line B's ring would overflow, too.
+    pub(crate) is_quiet: bool,
 }
 
 impl Scene<'_> {
     /// Breaks something, and mends what somebody outside the handler would.
-    pub(super) fn make(&mut self, kind: Kind) -> Result<Trouble> {
+    pub(crate) fn make(&mut self, kind: Kind) -> Result<Trouble> {
         let mut faults = Vec::new();
         let [line, other] = self.lines else { anyhow::bail!("trouble needs two lines") };
         let broken = if kind == Kind::OutputDown { self.output } else { &line.interface }.to_owned();
@@ -112,6 +114,11 @@ impl Scene<'_> {
             faults.push(format!("{broken} did not heal: {} ({})", status.fault, status.fault_particulars));
         }
         let outage_ms = start.elapsed().as_millis() as u64;
+        // On a busy machine the whole of it may have been shorter than one turn of the others.
+        let deadline = Instant::now() + PATIENCE;
+        while self.consumer.next() <= before && !self.sender.is_done() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let messages_meanwhile = self.consumer.next() - before;
         self.sender.may_fail.store(false, Relaxed);
         let packets = line_packets(&self.client.status()?, line)?;
@@ -171,13 +178,15 @@ impl Scene<'_> {
                 drop(foreign);
             }
             Kind::Starved => {
-                self.signal(Signal::STOP)?;
+                self.sender.hold.store(self.is_quiet, Relaxed);
+                self.handler.signal(Signal::STOP)?;
                 let noise = self.network.line_socket(&self.lines[0])?;
                 for _ in 0..FLOOD {
                     // What the link drops is counted there.
                     let _ = noise.send(b"noise");
                 }
-                self.signal(Signal::CONT)?;
+                self.handler.signal(Signal::CONT)?;
+                self.sender.hold.store(false, Relaxed);
             }
         }
         Ok(noticed)
@@ -206,12 +215,12 @@ impl Scene<'_> {
 
     /// Attaches another program in the place of the handler's, which stands still meanwhile: the keeper is quick.
     fn replace_program(&self, interface: &str) -> Result<Steering> {
-        self.signal(Signal::STOP)?;
+        self.handler.signal(Signal::STOP)?;
         let replaced = self.detach(interface).and_then(|()| {
             let foreign = self.network.handler.enter(|| Steering::attach(interface, Mode::Skb, 9))?;
             foreign.context("attach another program")
         });
-        self.signal(Signal::CONT)?;
+        self.handler.signal(Signal::CONT)?;
         replaced
     }
 
@@ -219,10 +228,6 @@ impl Scene<'_> {
     fn open_files(&self) -> Result<usize> {
         let folder = format!("/proc/{}/fd", self.handler.pid().as_raw_nonzero());
         Ok(std::fs::read_dir(folder).context("the handler's open files")?.count())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.handler.pid(), signal).context("a signal to the handler")
     }
 
     fn interface(&mut self, name: &str) -> Result<InterfaceStatus> {

@@ -15,7 +15,7 @@ const JUMBO_PAYLOAD_BYTES: usize = 8900;
 
 /// What is sent, and how.
 #[derive(Clone, Debug)]
-pub(super) enum Workload {
+pub(crate) enum Workload {
     /// A generated day on lines A and B.
     Day { day: DaySettings, exchange: ExchangeSettings },
     /// A capture: one line per group.
@@ -23,7 +23,7 @@ pub(super) enum Workload {
 }
 
 impl Workload {
-    pub(super) fn new(options: &Options) -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         if let Some(path) = &options.capture {
             return Ok(Self::Capture { capture: Capture::read(path)?, speed: options.speed });
         }
@@ -49,8 +49,8 @@ impl Workload {
                 usual.payload_bytes
             },
             // From one message to more than fit, and time enough for them to come together.
-            packet_messages: if jumbo { 400 } else { usual.packet_messages },
-            packet_ns: if jumbo { 20_000_000 } else { usual.packet_ns },
+            packet_messages: if jumbo { 400 } else { options.packet_messages },
+            packet_ns: if jumbo { 20_000_000 } else { 200_000 * u64::from(options.packet_messages) / 24 },
             seed: options.seed,
             rate: options.rate,
             quiet_every: day.messages / 3,
@@ -62,7 +62,7 @@ impl Workload {
     }
 
     /// What progress counts to: messages of a day, packets of a capture.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Day { day, .. } => day.messages,
             Self::Capture { capture, .. } => capture.packets.len() as u64,
@@ -70,7 +70,7 @@ impl Workload {
     }
 
     /// What must come out of each destination, and for a capture the account of it.
-    pub(super) fn truths(&self) -> Vec<(Vec<SessionTruth>, Vec<SessionAccount>)> {
+    pub(crate) fn truths(&self) -> Vec<(Vec<SessionTruth>, Vec<SessionAccount>)> {
         match self {
             Self::Day { day, exchange } => vec![(vec![day_truth(exchange.session, day)], Vec::new())],
             Self::Capture { capture, .. } => {
@@ -80,7 +80,7 @@ impl Workload {
     }
 
     /// How long sending takes.
-    pub(super) fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         match self {
             Self::Day { day, exchange } => day.messages as f64 / exchange.rate,
             Self::Capture { capture, speed } => {

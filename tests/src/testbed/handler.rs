@@ -57,7 +57,7 @@ impl Handler {
     /// Asks the handler to end, and waits until it has.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.check()?;
-        kill_process(self.pid(), Signal::TERM).context("SIGTERM to the handler")?;
+        self.signal(Signal::TERM)?;
         let deadline = Instant::now() + STOP_TIMEOUT;
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait()? {
@@ -77,6 +77,10 @@ impl Handler {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid(), signal).context("a signal to the handler")
     }
 
     pub(crate) fn pid(&self) -> Pid {

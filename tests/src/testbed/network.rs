@@ -131,15 +131,12 @@ impl Network {
     /// A socket on the exchange that sends to the line's group.
     pub(crate) fn line_socket(&self, line: &LineAddress) -> Result<UdpSocket> {
         let (source, group) = (self.line_sources[&line.interface], line.group);
-        self.exchange.enter(|| {
-            let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-            socket.bind(&SocketAddrV4::new(source, 0).into()).with_context(|| format!("bind to {source}"))?;
-            socket.set_multicast_if_v4(&source)?;
-            socket.set_multicast_ttl_v4(8)?;
-            socket.set_multicast_loop_v4(false)?;
-            socket.connect(&group.into()).with_context(|| format!("send from {source} to {group}"))?;
-            Ok(socket.into())
-        })?
+        self.exchange.enter(|| multicast_socket(source, group))?
+    }
+
+    /// A socket for each line.
+    pub(crate) fn line_sockets(&self, lines: &[LineAddress]) -> Result<Vec<UdpSocket>> {
+        lines.iter().map(|line| self.line_socket(line)).collect()
     }
 
     /// A socket of a server on the exchange, by the link to one of the handler's interfaces.
@@ -164,6 +161,17 @@ impl Network {
         }
         Ok(drops)
     }
+}
+
+/// A socket that sends from `source` to `group`, in the calling thread's network namespace.
+pub(crate) fn multicast_socket(source: Ipv4Addr, group: SocketAddrV4) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind(&SocketAddrV4::new(source, 0).into()).with_context(|| format!("bind to {source}"))?;
+    socket.set_multicast_if_v4(&source)?;
+    socket.set_multicast_ttl_v4(8)?;
+    socket.set_multicast_loop_v4(false)?;
+    socket.connect(&group.into()).with_context(|| format!("send from {source} to {group}"))?;
+    Ok(socket.into())
 }
 
 /// Another address of the same /24.

@@ -10,9 +10,9 @@ use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
 use feedhandler::publish::retention;
 
-use crate::bench_worker::{BenchWorker, plan, plan_with};
 use crate::retransmission::{responder, take_sent};
 use crate::snapshot::sim::packets;
+use feedhandler_testkit::bench_worker::{BenchWorker, plan, plan_with};
 
 #[test]
 fn a_running_worker_allocates_nothing() {

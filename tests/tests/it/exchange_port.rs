@@ -10,7 +10,7 @@ use feedhandler::worker::shared::{Command, Event};
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings, Transmission};
 
-use crate::bench_worker::{BenchWorker, plan, port};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan, port};
 
 const PACKETS_PER_EXCHANGE: usize = 50;
 

@@ -244,7 +244,9 @@ fn paths(prefix: &str, tree: &str) -> Vec<String> {
 fn sources() -> Vec<Source> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = Vec::new();
-    for folder in ["xdp-ebpf/src", "proto/src", "userspace/src", "xtask/src", "tests/src", "tests/tests"] {
+    for folder in
+        ["xdp-ebpf/src", "proto/src", "userspace/src", "xtask/src", "tests/src", "tests/tests", "tests/fuzz/src"]
+    {
         collect(&top.join(folder), &mut found);
     }
     found.extend(BUILD_SCRIPTS.map(|path| top.join(path)));

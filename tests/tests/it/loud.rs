@@ -6,7 +6,7 @@ use feedhandler::worker::shared::Event;
 use feedhandler_testkit::mold::{self, Packet, Session};
 use feedhandler_testkit::records::Record;
 
-use crate::bench_worker::{BenchWorker, plan};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan};
 
 const SESSION: Session = *b"0000000042";
 /// A system event, which yields no record.

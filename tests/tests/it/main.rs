@@ -3,7 +3,6 @@
 
 mod accounting;
 mod allocations;
-mod bench_worker;
 mod benches;
 mod binaries;
 mod demo;
@@ -11,11 +10,13 @@ mod doctor;
 mod exchange_port;
 mod filter;
 mod foreign;
+mod fuzz;
 mod golden;
 mod inside;
 mod layout;
 mod loud;
 mod membership;
+mod million;
 mod modes;
 mod nic;
 mod privileges;
@@ -24,12 +25,17 @@ mod queues;
 mod recovery;
 mod restart;
 mod retransmission;
+mod sessions;
 mod simulation;
 mod site;
 mod snapshot;
+mod soak;
 mod sockets;
 mod soup;
 mod steering;
 mod tshark;
 mod turn;
+mod venue;
 mod xsk;
+
+// As if it were one of the modules above.

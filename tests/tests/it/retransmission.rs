@@ -16,7 +16,7 @@ use feedhandler_testkit::exchange::{Exchange, ExchangeSettings};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::bench_worker::{BenchWorker, plan};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan};
 
 /// What a consumer loses of what is sent to it, and of its requests.
 const LOSS: f64 = 0.05;

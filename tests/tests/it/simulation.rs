@@ -16,7 +16,7 @@ use feedhandler_testkit::line::LineSettings;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::bench_worker::{BenchWorker, plan, plan_with};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan, plan_with};
 
 const SEEDS: u64 = 60;
 const MESSAGES: u64 = 6_000;

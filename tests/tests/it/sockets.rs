@@ -20,9 +20,9 @@ use feedhandler_testkit::mold::{self, Packet};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::bench_worker::{BenchWorker, plan};
 use crate::binaries::program;
 use crate::turn::turn;
+use feedhandler_testkit::bench_worker::{BenchWorker, plan};
 
 const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 10, 0, 1), 26_400);
 const OUT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 20, 0, 1), 30_001);

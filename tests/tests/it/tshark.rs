@@ -7,7 +7,7 @@ use feedhandler::net::headers::{HEADER_BYTES, Header, Template};
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings};
 
-use crate::bench_worker::{BenchWorker, plan};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan};
 
 /// A classic pcap file (Ethernet, microseconds, little-endian) of these frames.
 fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {

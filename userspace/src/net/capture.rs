@@ -111,8 +111,17 @@ impl CaptureReader {
     /// # Errors
     /// The file cannot be read, or does not begin like a capture.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        let file = File::open(path).map_err(|source| CaptureError::Io { path: path.to_owned(), source })?;
+        Self::read(path, file)
+    }
+
+    /// Reads a capture from its bytes; `path` is the name that errors give.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read(path: &Path, bytes: impl Read + Send + 'static) -> Result<Self, CaptureError> {
         let io = |source| CaptureError::Io { path: path.to_owned(), source };
-        let mut file = BufReader::new(File::open(path).map_err(io)?);
+        let mut file = BufReader::new(bytes);
         let gzip = file.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
         let bytes: Box<dyn Read + Send> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         let failure = Arc::new(Mutex::new(None));

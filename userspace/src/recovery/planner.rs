@@ -168,7 +168,7 @@ impl Planner {
         let hole = self.next_hole(free)?;
         let (server, is_other) = self.servers.pick(now_ns)?;
         self.budget_ns = self.budget_ns.max(now_ns) + interval_ns;
-        let messages = hole.start..hole.end.min(hole.start + self.pieces[server]);
+        let messages = hole.start..hole.end.min(hole.start.saturating_add(self.pieces[server]));
         let is_again = self
             .pending
             .iter()

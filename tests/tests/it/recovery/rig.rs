@@ -16,7 +16,7 @@ use feedhandler_testkit::mold;
 use feedhandler_testkit::ranges::RangeSet;
 use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
-use crate::bench_worker::{BenchWorker, plan_with};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan_with};
 
 const STEP_NS: u64 = 100_000;
 const GIVE_UP_MS: u64 = 60;

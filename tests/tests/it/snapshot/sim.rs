@@ -19,8 +19,8 @@ use feedhandler_testkit::truth::Truth;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::bench_worker::{BenchWorker, plan_with};
 use crate::recovery::rig::{Asker, messages_of};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan_with};
 
 const STEP_NS: u64 = 100_000;
 const GIVE_UP_MS: u64 = 60;

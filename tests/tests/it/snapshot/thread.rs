@@ -17,7 +17,7 @@ use feedhandler_testkit::glimpse::server::{GlimpseServer, Manner, accepted, pack
 use feedhandler_testkit::glimpse::{Glimpse, end};
 use feedhandler_testkit::mold::{Packet, Session};
 
-use crate::bench_worker::{BenchWorker, plan_with};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan_with};
 
 const SESSION: Session = *b"GLIMPSE001";
 const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);

@@ -1,4 +1,4 @@
-//! A real worker on memory ports, for tests that need no kernel: two lines in, one DBN stream out.
+//! A real worker on memory ports, for tests and fuzzing that need no kernel: two lines in, one DBN stream out.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use feedhandler::feed::Channel;
 use feedhandler::net::handoff::Handoff;
 use feedhandler::net::headers::Header;
 use feedhandler::net::memory::{MemoryRx, MemoryTx};
-
 use feedhandler::net::{Frames, Port, RxPort, TxPort};
 use feedhandler::publish::{Publisher, Stream, StreamSettings};
 use feedhandler::recovery::Ends;
@@ -23,19 +22,27 @@ const PACKETS: usize = 1 << 12;
 
 /// A worker and its surroundings.
 pub struct BenchWorker {
+    /// The worker.
     pub worker: Worker,
+    /// Control's end of it.
     pub link: WorkerLink,
     /// CLOCK_MONOTONIC of the simulated time 0, nanoseconds.
     pub base_ns: u64,
+    /// What to add to CLOCK_MONOTONIC to get UTC, nanoseconds (wrapping).
     pub utc_offset_ns: u64,
 }
 
 /// The plan of `config/demo.toml`, with these channel settings.
+#[must_use]
 pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
     plan_with(give_up_ms, hold_packets, "")
 }
 
 /// The same, with more of the channel.
+///
+/// # Panics
+/// If `more` is not legal there.
+#[must_use]
 pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
     let start = if more.contains("start =") { "" } else { "start = \"first\"" };
     let text = format!(
@@ -79,20 +86,38 @@ pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
 }
 
 /// A memory port with the plan's destination.
+///
+/// # Panics
+/// If the plan's destination is not a multicast group.
+#[must_use]
 pub fn port(plan: &Plan) -> Port {
-    let mut tx = TxPort::Memory(MemoryTx::with_capacity(PACKETS, PACKETS * 1500));
+    port_with(plan, 1024, PACKETS)
+}
+
+/// The same with so many frames, and room for so many packets before it allocates.
+///
+/// # Panics
+/// As [`port`].
+#[must_use]
+pub fn port_with(plan: &Plan, frames: u32, packets: usize) -> Port {
+    let mut tx = TxPort::Memory(MemoryTx::with_capacity(packets, packets * 1500));
     let source = "10.0.0.1:30000".parse().expect("an address");
     let group = plan.destinations[0].group;
     let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, group, 8).expect("multicast");
     assert_eq!(tx.add_destination(header).expect("memory ports refuse nothing"), 0);
     Port {
-        frames: Frames::heap(1024, 2048),
-        rx: Some(RxPort::Memory(MemoryRx::with_capacity(PACKETS, PACKETS * 1500))),
+        frames: Frames::heap(frames, 2048),
+        rx: Some(RxPort::Memory(MemoryRx::with_capacity(packets, packets * 1500))),
         tx: Some(tx),
     }
 }
 
 impl BenchWorker {
+    /// A worker of the plan's one channel whose lines are switched on.
+    ///
+    /// # Panics
+    /// If the plan is not one of [`plan_with`].
+    #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let destination = &plan.destinations[0];
         let stream = Stream::new(StreamSettings {
@@ -124,12 +149,29 @@ impl BenchWorker {
     }
 
     /// The worker as the program builds it, with what connects it with the recovery thread.
+    ///
+    /// # Panics
+    /// If nobody can be asked for what is lost in this plan.
+    #[must_use]
     pub fn recovering(plan: &Plan) -> (Self, Ends) {
-        let (bench, ends) = Self::built(plan, vec![port(plan)]);
+        Self::recovering_on(plan, port(plan))
+    }
+
+    /// The same on a port that is given.
+    ///
+    /// # Panics
+    /// As [`Self::recovering`].
+    #[must_use]
+    pub fn recovering_on(plan: &Plan, port: Port) -> (Self, Ends) {
+        let (bench, ends) = Self::built(plan, vec![port]);
         (bench, ends.expect("the plan has a server"))
     }
 
     /// The worker as the program builds it, with what connects it with the threads that the plan has.
+    ///
+    /// # Panics
+    /// If the plan has no snapshot server.
+    #[must_use]
     pub fn joining(plan: &Plan) -> (Self, Handoff, Option<Ends>) {
         let mut ports = vec![port(plan)];
         let packets = build::snapshot_packets(plan, 0, &mut ports).expect("the plan begins with a snapshot");
