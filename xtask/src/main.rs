@@ -11,6 +11,7 @@ mod demo;
 mod process;
 mod setup;
 mod test;
+mod tools;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -42,11 +42,15 @@ pub fn become_program(name: &str, arguments: &[impl AsRef<OsStr>]) -> Result<()>
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// Path of a release build's program. This program lies in the same target directory, wherever that is configured.
-pub fn release_program(name: &str) -> Result<PathBuf> {
+/// The target directory, wherever it is configured: this program lies in it.
+pub fn target() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find the target directory")?;
-    let target = own.ancestors().nth(2).context("cannot find the target directory")?;
-    Ok(target.join("release").join(name))
+    Ok(own.ancestors().nth(2).context("cannot find the target directory")?.to_owned())
+}
+
+/// Path of a release build's program.
+pub fn release_program(name: &str) -> Result<PathBuf> {
+    Ok(target()?.join("release").join(name))
 }
 
 /// Whether this process runs as root.
