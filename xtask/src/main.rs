@@ -9,6 +9,7 @@ mod build;
 mod ci;
 mod demo;
 mod deploy;
+mod package;
 mod process;
 mod setup;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     },
     /// Build, ship and start the handler on a host; roll back if it does not become ready. Also `deploy status | rollback`.
     Deploy(deploy::Arguments),
+    /// Build the Debian package: programs, unit, configuration, board and alert rules.
+    Package(package::Arguments),
     /// Everything that must pass before a merge: fmt, clippy, docs, tests, a short demo.
     Ci,
     /// Set up, build, and run exchange, handler and consumer in network namespaces; `demo --help` lists its options.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Build => build::run().map(|()| ExitCode::SUCCESS),
         Task::Test { .. } => test::run(&test::own_arguments(std::env::args_os())).map(|counts| counts.exit_code()),
         Task::Deploy(arguments) => deploy::run(&arguments),
+        Task::Package(arguments) => package::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Ci => ci::run(),
         Task::Demo { arguments } => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Bench { which, arguments } => bench::run(which, &arguments).map(|()| ExitCode::SUCCESS),
