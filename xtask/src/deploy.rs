@@ -129,9 +129,9 @@ struct Folder<'a> {
 
 impl<'a> Folder<'a> {
     fn new(host: &'a Host) -> Result<Self> {
-        let path = host.output("mktemp -d /tmp/feedhandler.XXXXXXXX")?;
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._".contains(c);
-        ensure!(path.starts_with("/tmp/") && path.chars().all(is_plain), "mktemp on {} says {path:?}", host.name());
+        let path = host.output("mktemp -d \"${TMPDIR:-/tmp}/feedhandler.XXXXXXXX\"")?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        ensure!(path.starts_with('/') && path.chars().all(is_plain), "mktemp on {} says {path:?}", host.name());
         Ok(Self { host, path })
     }
 }
@@ -153,7 +153,7 @@ fn stage(arguments: &Arguments, version: &str) -> Result<PathBuf> {
     let binaries = match &arguments.binaries {
         Some(folder) => folder.clone(),
         None => {
-            build::run()?;
+            build::handler()?;
             process::target()?.join("release")
         }
     };

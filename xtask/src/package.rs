@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let binaries = match &arguments.binaries {
         Some(folder) => folder.clone(),
         None => {
-            build::run()?;
+            build::handler()?;
             process::target()?.join("release")
         }
     };

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{process, tools};
 
 /// For the C parts (libbpf, libxdp), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     "bpftool",
     "clang",
     "dpkg-dev",
@@ -24,6 +24,7 @@ const PACKAGES: [&str; 16] = [
     "make",
     "openssh-client",
     "pkg-config",
+    "procps",
     "systemd",
     "tshark",
     "zlib1g-dev",

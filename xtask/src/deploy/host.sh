@@ -171,7 +171,7 @@ activate() {
 # The doctor's word on this host, for the configuration in a folder.
 judge() {
     folder=$1
-    "$folder/bin/feedhandler" --version >/dev/null || fail 2 "the program does not run on this host"
+    "$folder/bin/feedhandler" --version >/dev/null || fail 2 "the program does not run on this host: another architecture or older libraries, or $folder is mounted noexec (TMPDIR names another folder)"
     pin=
     # Isolated cores are the service's, though not this session's.
     if command -v taskset >/dev/null; then pin="taskset -c ${CPUS:-0-$(($(nproc --all) - 1))}"; fi
