@@ -54,6 +54,11 @@ impl Rig {
                  UserKnownHostsFile {at}/known_hosts\nStrictHostKeyChecking yes\n"
             ),
         );
+        // They are shipped again and again, and debug information is two thirds of them.
+        fs::create_dir(files.join("bin")).expect("a folder");
+        for name in ["feedhandler", "feedctl"] {
+            run(Command::new("strip").arg("-o").arg(files.join("bin").join(name)).arg(program(name)));
+        }
         let cgroup = cgroups().join(site.namespace.name());
         fs::create_dir(&cgroup).expect("a cgroup");
         let rig = Self { init: boot(&site, init, &cgroup), site, cgroup };
@@ -85,16 +90,15 @@ impl Rig {
     /// The same for a new release.
     pub fn release(&self, config: &Path, arguments: &[&str]) -> Command {
         let mut command = self.command(arguments);
-        let binaries = program("feedhandler");
-        command.arg("--binaries").arg(binaries.parent().expect("a folder")).arg("--config").arg(config);
+        command.arg("--binaries").arg(self.site.files.path().join("bin")).arg("--config").arg(config);
         command
     }
 
     /// The line of shell that deploys a new release from the host to itself.
     pub fn release_here(&self, config: &Path) -> String {
-        let (xtask, binaries) = (xtask(), program("feedhandler"));
-        let binaries = binaries.parent().expect("a folder").display();
-        format!("{} deploy --local --binaries {binaries} --config {}", xtask.display(), config.display())
+        let binaries = self.site.files.path().join("bin");
+        let (xtask, binaries, config) = (xtask(), binaries.display(), config.display());
+        format!("{} deploy --local --binaries {binaries} --config {config}", xtask.display())
     }
 
     /// What a line of shell prints on the host; it must succeed.
