@@ -210,6 +210,8 @@ deploy)
     rm -rf "$root/releases/.$3"
     mkdir "$root/releases/.$3" && cp -R "$2/." "$root/releases/.$3/" && chmod -R u=rwX,go=rX "$root/releases/.$3" &&
         sync -f "$root/releases" && mv -T "$root/releases/.$3" "$root/releases/$3" || fail 1 "cannot install $3"
+    # Whoever shipped it may not be there any more to do so.
+    rm -rf "${2:?}"
     activate "$3"
     prune
     ;;
