@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+mod supervised;
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -92,6 +93,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     privilege::report(plan.privileges);
     // With port 0 configured, this is where an operator learns the kernel's choice.
     info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
+    runtime.spawn(supervised::report(Arc::clone(&desk)));
     let outcome = runtime.block_on(control::serve(Arc::clone(&desk), listeners, shutdown_signal()));
     drop(up);
     info!("stopped");
@@ -241,4 +243,5 @@ async fn shutdown_signal() {
         _ = terminate.recv() => info!("SIGTERM"),
         _ = interrupt.recv() => info!("SIGINT"),
     }
+    supervised::stopping();
 }

@@ -206,16 +206,7 @@ impl Desk {
     /// after it closed, there is nothing to hear. Nor does one that nobody wants a line of.
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        let now_ns = monotonic_ns();
-        for (worker, link) in self.plan.workers.iter().zip(&self.links) {
-            let silence_ns = link.shared.silence_ns(now_ns);
-            if !link.shared.running.load(Relaxed) {
-                reasons.push(format!("worker `{}` is not running", worker.name));
-            } else if silence_ns > ALIVE_NS {
-                reasons.push(format!("worker `{}` has been silent for {} ms", worker.name, silence_ns / 1_000_000));
-            }
-        }
+        let mut reasons: Vec<String> = self.dead_workers().collect();
         for (interface, plan) in self.interfaces.iter().zip(&self.plan.interfaces) {
             if let Some((fault, particulars)) = locked(&interface.health).now.as_ref().filter(|now| now.0.is_outage()) {
                 reasons.push(format!("interface `{}` is {}: {particulars}", plan.name, fault.label()));
@@ -227,7 +218,7 @@ impl Desk {
                 reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
             }
         }
-        reasons.extend(self.stale_reasons(now_ns));
+        reasons.extend(self.stale_reasons(monotonic_ns()));
         reasons.extend(self.stream_reasons());
         reasons.extend(self.group_reasons());
         reasons
@@ -247,6 +238,21 @@ impl Desk {
             format!("channel `{}` is stale: nothing came on any line for {silence_ms} ms", plan.name)
         };
         channels.map(reason).collect()
+    }
+
+    /// Workers that are not in their loop, or have not been heard of for [`ALIVE_NS`]: a sentence for each.
+    pub fn dead_workers(&self) -> impl Iterator<Item = String> {
+        let now_ns = monotonic_ns();
+        self.plan.workers.iter().zip(&self.links).filter_map(move |(worker, link)| {
+            let silence_ns = link.shared.silence_ns(now_ns);
+            if !link.shared.running.load(Relaxed) {
+                Some(format!("worker `{}` is not running", worker.name))
+            } else if silence_ns > ALIVE_NS {
+                Some(format!("worker `{}` has been silent for {} ms", worker.name, silence_ns / 1_000_000))
+            } else {
+                None
+            }
+        })
     }
 
     /// Takes what the workers reported: logs losses and state changes (a few per second and channel at most), adds up

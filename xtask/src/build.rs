@@ -10,3 +10,9 @@ pub fn run() -> Result<()> {
     setup::run()?;
     process::run(process::cargo().args(["build", "--release", "-p", "feedhandler", "-p", "feedhandler-testkit"]))
 }
+
+/// Sets up, then builds what runs on a host of the operator's.
+pub fn handler() -> Result<()> {
+    setup::run()?;
+    process::run(process::cargo().args(["build", "--release", "--locked", "-p", "feedhandler"]))
+}

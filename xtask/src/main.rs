@@ -8,11 +8,14 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod deploy;
 mod fuzz;
 mod lab;
+mod package;
 mod process;
 mod setup;
 mod test;
+mod tools;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -38,6 +41,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Build, ship and start the handler on a host; roll back if it does not become ready. Also `deploy status | rollback`.
+    Deploy(deploy::Arguments),
+    /// Build the Debian package: programs, unit, configuration, board and alert rules.
+    Package(package::Arguments),
     /// Everything that must pass before a merge: fmt, clippy, docs, tests, a short demo.
     Ci,
     /// Set up, build, and run exchange, handler and consumer in network namespaces; `demo --help` lists its options.
@@ -81,6 +88,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Build => build::run().map(|()| ExitCode::SUCCESS),
         Task::Test { .. } => test::run(&test::own_arguments(std::env::args_os())).map(|counts| counts.exit_code()),
+        Task::Deploy(arguments) => deploy::run(&arguments),
+        Task::Package(arguments) => package::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Ci => ci::run(),
         Task::Demo { arguments } => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Task::Bench { which, arguments } => bench::run(which, &arguments).map(|()| ExitCode::SUCCESS),

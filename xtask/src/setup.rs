@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process;
+use crate::{process, tools};
 
 /// For the C parts (libbpf, libxdp; libFuzzer in C++), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 18] = [
     "bpftool",
     "clang",
+    "dpkg-dev",
     "ethtool",
     "g++",
     "gcc",
@@ -22,7 +23,10 @@ const PACKAGES: [&str; 14] = [
     "llvm-22-dev",
     "m4",
     "make",
+    "openssh-client",
     "pkg-config",
+    "procps",
+    "systemd",
     "tshark",
     "zlib1g-dev",
 ];
@@ -48,7 +52,8 @@ pub fn run() -> Result<()> {
     }
     let missing = missing_packages(&wanted)?;
     let needs_linker = !has_linker();
-    if missing.is_empty() && !needs_linker {
+    let tools = tools::missing()?;
+    if missing.is_empty() && tools.is_empty() && !needs_linker {
         return Ok(());
     }
 
@@ -59,11 +64,20 @@ pub fn run() -> Result<()> {
     if !missing.is_empty() {
         println!("setup: will install by apt-get: {}", missing.join(" "));
     }
+    if !tools.is_empty() {
+        println!("setup: will unpack into target/tools, and not install: {}", tools.join(" "));
+    }
     if needs_linker {
         println!("setup: will install by cargo: bpf-linker 0.13, linked with LLVM {LLVM_MAJOR} (about 3 minutes)");
     }
+    if !missing.is_empty() || !tools.is_empty() {
+        update_lists()?;
+    }
     if !missing.is_empty() {
         install_packages(&missing)?;
+    }
+    if !tools.is_empty() {
+        tools::unpack(&tools)?;
     }
     if needs_linker {
         install_linker()?;
@@ -110,6 +124,20 @@ fn absent<'a>(wanted: &[&'a str], dpkg: &str) -> Vec<&'a str> {
     wanted.iter().copied().filter(|package| !installed.contains(package)).collect()
 }
 
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
+    // Nobody may be there to answer: a changed configuration file is kept, and whatever else asks gets no answer.
+    command.args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command
+}
+
+/// Old lists name packages that are not there any more. Without root they are used as they are.
+fn update_lists() -> Result<()> {
+    if process::is_root() { process::run(&mut apt(&["update"])) } else { Ok(()) }
+}
+
 fn install_packages(missing: &[&str]) -> Result<()> {
     if !process::is_root() {
         bail!(
@@ -117,15 +145,6 @@ fn install_packages(missing: &[&str]) -> Result<()> {
             missing.join(" ")
         );
     }
-    let apt = |arguments: &[&str]| {
-        let mut command = Command::new("apt-get");
-        command.args(["-q", "-o", "DPkg::Lock::Timeout=300"]);
-        // Nobody may be there to answer: a changed configuration file is kept, and whatever else asks gets no answer.
-        command.args(["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]);
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-        command
-    };
-    process::run(&mut apt(&["update"]))?;
     process::run(apt(&["install", "-y", "--no-install-recommends"]).args(missing)).with_context(|| {
         format!("rustc-web and llvm-{LLVM_MAJOR} come from bookworm-security: is it among the apt sources?")
     })

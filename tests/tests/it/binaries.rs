@@ -9,16 +9,22 @@ use std::sync::OnceLock;
 /// builds no other package's programs, and one that happens to lie there may be old.
 pub fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).join(name)
+    BUILT.get_or_init(|| build("feedhandler")).join(name)
 }
 
-fn build() -> PathBuf {
+/// The project's tasks, built likewise.
+pub fn xtask() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("xtask")).join("xtask")
+}
+
+fn build(package: &str) -> PathBuf {
     // target/<profile>/deps/<this program>
     let own = std::env::current_exe().expect("where this program is");
     let profile = own.parent().and_then(|deps| deps.parent()).expect("a test lies in target/<profile>/deps");
     let target = profile.parent().expect("a profile lies in the target directory");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "feedhandler", "--bins", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "-p", package, "--bins", "--target-dir"]).arg(target);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -6,15 +6,16 @@ mod watch;
 
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use feedhandler_proto::v1::control_client::ControlClient;
 use feedhandler_proto::v1::{GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use super::tables;
 
-/// The handler refused the request, or failed to carry it out.
+/// The handler refused the request, or failed to carry it out; with `ready`: it is not.
 pub const EXIT_REFUSED: u8 = 1;
 /// The arguments are wrong (clap's own status, too).
 pub const EXIT_USAGE: u8 = 2;
@@ -22,10 +23,12 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_UNREACHABLE: u8 = 3;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two questions whether the handler is ready.
+const READY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sees and changes what a running feed handler does.
 ///
-/// Exit status: 0 done, 1 refused by the handler, 2 wrong arguments, 3 no handler answers.
+/// Exit status: 0 done, 1 refused by the handler (`ready`: not ready), 2 wrong arguments, 3 no handler answers.
 #[derive(Debug, Parser)]
 #[command(name = "feedctl", version)]
 pub struct Arguments {
@@ -69,6 +72,17 @@ enum Verb {
         /// End after so many events
         #[arg(long)]
         count: Option<u64>,
+    },
+    /// Says whether the handler is ready (exit status 0) and if not, why not (1; 3 if none answers)
+    Ready {
+        /// How long it may take to become so, seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=86_400))]
+        wait: u32,
+    },
+    /// Writes the completion for a shell, such as `feedctl completion bash > /etc/bash_completion.d/feedctl`
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
     },
 }
 
@@ -128,17 +142,28 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
     {
         return Err(Failure(EXIT_USAGE, "say which lines: --channel, --line, --group, or --all".to_owned()));
     }
-    if let Verb::Watch { channel, count } = &arguments.verb {
-        let channel = channel.clone().unwrap_or_default();
-        return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
+    match &arguments.verb {
+        Verb::Watch { channel, count } => {
+            let channel = channel.clone().unwrap_or_default();
+            return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
+        }
+        Verb::Top { interval_ms } => {
+            return top::run(arguments, Duration::from_millis(*interval_ms)).await.map(|()| String::new());
+        }
+        Verb::Completion { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "feedctl", &mut text);
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+        _ => {}
     }
-    if let Verb::Top { interval_ms } = &arguments.verb {
-        return top::run(arguments, Duration::from_millis(*interval_ms)).await.map(|()| String::new());
-    }
-    let mut client = ControlClient::new(connect(&arguments.endpoint).await?);
+    let mut client = match arguments.verb {
+        Verb::Ready { wait } => wait_until_ready(&arguments.endpoint, Duration::from_secs(wait.into())).await?,
+        _ => ControlClient::new(connect(&arguments.endpoint).await?),
+    };
     let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
     let (table, json) = match &arguments.verb {
-        Verb::Watch { .. } | Verb::Top { .. } => unreachable!("done above"),
+        Verb::Watch { .. } | Verb::Top { .. } | Verb::Completion { .. } => unreachable!("done above"),
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
@@ -148,6 +173,8 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
             (tables::status(&answer), serde_json::to_value(&answer))
         }
+        // It was a moment ago; above.
+        Verb::Ready { .. } => ("ready\n".to_owned(), Ok(json!({ "ready": true }))),
         Verb::Subscribe(Switch { lines, dry_run }) => {
             let request = SubscribeRequest { selector: Some(lines.selector()), dry_run: *dry_run };
             let answer = client.subscribe(request).await.map_err(refused)?.into_inner();
@@ -165,6 +192,32 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let json = json.unwrap_or_else(|error| Value::String(error.to_string()));
             Ok(format!("{json:#}\n"))
         }
+    }
+}
+
+/// Asks until the handler is ready or `patience` is over. A handler that does not answer may be starting.
+async fn wait_until_ready(endpoint: &str, patience: Duration) -> Result<ControlClient<Channel>, Failure> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let why = match connect(endpoint).await {
+            Err(Failure(EXIT_USAGE, text)) => return Err(Failure(EXIT_USAGE, text)),
+            Err(failure) => failure,
+            Ok(channel) => {
+                let mut client = ControlClient::new(channel);
+                match client.get_status(GetStatusRequest {}).await {
+                    Ok(answer) if answer.get_ref().ready => return Ok(client),
+                    Ok(answer) => {
+                        let reasons = answer.into_inner().not_ready_reasons.join("; ");
+                        Failure(EXIT_REFUSED, format!("the handler is not ready: {reasons}"))
+                    }
+                    Err(status) => refusal(endpoint, &status),
+                }
+            }
+        };
+        if Instant::now() >= deadline {
+            return Err(why);
+        }
+        tokio::time::sleep(READY_INTERVAL).await;
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use super::classic;
 use super::export::Exporter;
 use crate::control::Desk;
 
@@ -17,7 +19,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// The routes.
 ///
-/// - `/metrics`: all metrics, OpenMetrics text.
+/// - `/metrics`: all metrics, OpenMetrics text; the older text format for clients that accept only that.
 /// - `/healthz`: 200 as long as the process answers; restart it if not.
 /// - `/readyz`: 200 when every worker is alive, every desired line is in force and no channel is stale, else 503 with the
 ///   reasons, one a line.
@@ -29,9 +31,13 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .route("/readyz", get(ready).with_state(desk))
 }
 
-async fn metrics(State(exporter): State<Arc<Exporter>>) -> impl IntoResponse {
+async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> impl IntoResponse {
+    let wants_classic = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(classic::is_wanted);
     // Reading the BPF maps is a few system calls, and histograms take a millisecond: not on the I/O threads.
     match tokio::task::spawn_blocking(move || exporter.encode()).await {
+        Ok(Ok(text)) if wants_classic => {
+            ([(CONTENT_TYPE, classic::CONTENT_TYPE)], classic::from_open_metrics(&text)).into_response()
+        }
         Ok(Ok(text)) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode: {error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot collect: {error}\n")).into_response(),

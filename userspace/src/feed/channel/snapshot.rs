@@ -74,6 +74,7 @@ impl Channel {
         transport::check_blocks(self.transport, payload, header.count)?;
         let is_first = self.arbiter.take_snapshot(header).ok_or(DropReason::Unconfirmed)?;
         if is_first {
+            self.copies.clear();
             self.queue.push(Delivery::Snapshot { first: header.sequence });
         }
         self.counts.snapshot_messages += u64::from(header.count);
