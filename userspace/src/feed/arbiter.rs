@@ -233,6 +233,9 @@ impl Arbiter {
     }
 
     fn open(&mut self, from: u64, to: u64, opened_ns: u64) {
+        // A packet that waited for the worker may be old; that something is missing is known since now only, and nobody has
+        // been asked for it yet.
+        let opened_ns = opened_ns.max(self.polled_ns);
         if self.gaps.len() >= self.gap_capacity
             && let Some(last) = self.gaps.back_mut()
         {
@@ -241,6 +244,14 @@ impl Arbiter {
         }
         self.gaps.push_back(OpenGap { from, to, opened_ns, lost: false });
         self.counts.gaps_opened += 1;
+    }
+
+    /// For the last `still_ns` nanoseconds nobody could be asked for anything: they do not count for the age of what is missing.
+    pub fn stood_still(&mut self, still_ns: u64, now_ns: u64) {
+        let later = |since_ns: u64| since_ns.saturating_add(still_ns).min(now_ns);
+        self.gaps.iter_mut().for_each(|gap| gap.opened_ns = later(gap.opened_ns));
+        self.first_drop_ns = self.first_drop_ns.map(later);
+        self.polled_ns = now_ns;
     }
 
     /// A packet that is ahead was dropped for want of room: when its turn comes, it will be missing.

@@ -129,6 +129,11 @@ impl Channel {
         })
     }
 
+    /// The worker was not running for the last `still_ns` nanoseconds. Call it before [`Self::poll`].
+    pub fn stood_still(&mut self, still_ns: u64, now_ns: u64) {
+        self.arbiter.stood_still(still_ns, now_ns);
+    }
+
     /// Housekeeping: gives up gaps that are too old and notices silence. Call [`Channel::deliver`] after it.
     pub fn poll(&mut self, now_ns: u64) {
         while let Some(to) = self.arbiter.poll(now_ns, self.hold.nearest(), self.hold.has_room()) {

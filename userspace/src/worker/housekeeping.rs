@@ -12,6 +12,10 @@ use crate::net::{Frames, Outlets, TxPort};
 /// Deadlines are looked at, and counters published, this often, nanoseconds.
 const HOUSEKEEPING_NS: u64 = 100_000;
 
+/// A housekeeping that is so late, nanoseconds, says that the thread was kept from running (another one on its core, a stopped
+/// machine): nobody could be asked for what is missing meanwhile.
+pub(super) const STANDSTILL_NS: u64 = 5_000_000;
+
 /// The kernel's socket statistics are read this often (one system call per port), nanoseconds.
 const KERNEL_COUNTS_NS: u64 = 100_000_000;
 
@@ -48,8 +52,9 @@ impl Worker {
         if now_ns < self.schedule.housekeeping_ns {
             return;
         }
+        let still_ns = now_ns.saturating_sub(self.schedule.housekeeping_ns);
         self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
-        self.run_deadlines(now_ns, clock);
+        self.run_deadlines(now_ns, still_ns, clock);
         if let Some(wants) = &mut self.wants {
             wants.tell(&self.channels);
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Worker;
+use super::housekeeping::STANDSTILL_NS;
 use super::tap::Tap;
 use crate::latency::Stage;
 use crate::metrics::DropReason;
@@ -25,8 +26,11 @@ impl Worker {
     }
 
     /// Delivers what deadlines released: there is no batch now.
-    pub(super) fn run_deadlines(&mut self, now_ns: u64, clock: &impl Fn() -> u64) {
+    pub(super) fn run_deadlines(&mut self, now_ns: u64, still_ns: u64, clock: &impl Fn() -> u64) {
         for slot in &mut self.channels {
+            if still_ns >= STANDSTILL_NS {
+                slot.channel.stood_still(still_ns, now_ns);
+            }
             slot.channel.poll(now_ns);
             slot.touched = true;
         }

@@ -145,6 +145,26 @@ fn messages_that_no_server_has_are_lost_alone_and_a_pause_loses_nothing() {
     assert_eq!((rig.take().as_str(), rig.channel.state()), ("102-110", ChannelState::Live));
 }
 
+#[test]
+fn what_is_missing_does_not_age_while_nobody_could_be_asked() {
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 1).unwrap();
+    rig.data(A, 4, 1).unwrap();
+    rig.poll(300);
+    rig.channel.stood_still(50_000, 50_300);
+    rig.poll(50_300);
+    assert_eq!((rig.take().as_str(), holes(&rig)), ("1-2", vec![(2, 4)]));
+    // It waited for the worker, and is as old as that it was seen.
+    rig.now_ns = 600;
+    rig.data(A, 7, 1).unwrap();
+    rig.poll(50_999);
+    assert_eq!((rig.take().as_str(), holes(&rig)), ("", vec![(2, 4), (5, 7)]), "both are asked for");
+    rig.poll(51_000);
+    assert_eq!(rig.take(), "lost 2-4 4-5");
+    rig.poll(51_300);
+    assert_eq!(rig.take(), "lost 5-7 7-8");
+}
+
 /// Where an answer overlaps what a line has brought, the line's bytes are delivered.
 #[test]
 fn a_retransmission_never_takes_the_place_of_a_line() {
