@@ -91,7 +91,7 @@ impl Channel {
         match verdict {
             Verdict::Deliver { .. } | Verdict::Hold => {
                 let end = self.end_of(role, header);
-                if end <= header.sequence.max(self.arbiter.expected()) {
+                if role == LineRole::Recovery && end <= header.sequence.max(self.arbiter.expected()) {
                     return self.drop_duplicate(role, header, received_ns);
                 }
                 if verdict == Verdict::Hold {
