@@ -229,11 +229,14 @@ impl Desk {
         let states = self.line_states();
         let channels = self.plan.channels.iter().enumerate().filter(|(index, plan)| {
             let state = self.link_of_channel(*index).shared.channel(*index).state;
-            state == ChannelState::Stale as u64 && plan.lines.iter().any(|line| states[*line].desired)
+            let is_wanted = plan.soup.is_some() || plan.lines.iter().any(|line| states[*line].desired);
+            state == ChannelState::Stale as u64 && is_wanted
         });
         let reason = |(index, plan): (usize, &ChannelPlan)| {
             let shared = &self.link_of_channel(index).shared;
-            let seen_ns = plan.lines.iter().map(|line| shared.line(*line).last_seen_ns).max().unwrap_or_default();
+            let streams = plan.soup.iter().map(|_| usize::from(self.plan.soup_line(index)));
+            let lines = plan.lines.iter().copied().chain(streams);
+            let seen_ns = lines.map(|line| shared.line(line).last_seen_ns).max().unwrap_or_default();
             let silence_ms = now_ns.saturating_sub(seen_ns) / 1_000_000;
             format!("channel `{}` is stale: nothing came on any line for {silence_ms} ms", plan.name)
         };

@@ -49,6 +49,9 @@ const BUSY_NS: i64 = 100_000;
 /// No datagram is longer, bytes.
 const LONGEST_ANSWER: usize = 65_535;
 
+/// Datagrams that are thrown away when a socket is connected late: as many as its buffer has room for.
+const MOST_STRANGERS: usize = 4096;
+
 /// Datagrams that are taken from a socket at a time: a server that floods must leave time for the others.
 const MOST_AT_A_TIME: usize = 64;
 
@@ -121,6 +124,13 @@ impl Server {
         if !self.is_connected {
             self.socket.connect(SocketAddr::V4(self.address))?;
             self.is_connected = true;
+            // What came while anybody could send to it. A flood is cut off: what is left was not asked for.
+            let mut strangers = [0; 1];
+            for _ in 0..MOST_STRANGERS {
+                if self.socket.recv(&mut strangers).is_err() {
+                    break;
+                }
+            }
         }
         self.socket.send(packet).map(drop)
     }
@@ -240,7 +250,7 @@ impl Recovery {
         let tv_nsec = if is_busy { BUSY_NS } else { IDLE_NS };
         // While a ring is full, what waits in a socket is no reason to wake up.
         let sockets = self.channels.iter().filter(|channel| self.ends[channel.ends].answers.has_room());
-        let sockets = sockets.flat_map(|channel| &channel.servers);
+        let sockets = sockets.flat_map(|channel| &channel.servers).filter(|server| server.is_connected);
         let mut polled: Vec<PollFd<'_>> = sockets.map(|server| PollFd::new(&server.socket, PollFlags::IN)).collect();
         // Interrupted or not: what is there is seen in the next cycle.
         let _ = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec }));
@@ -250,7 +260,7 @@ impl Recovery {
 impl Channel {
     fn take_answers(&mut self, answers: &mut Handoff, now_ns: u64) {
         let mut buffer = [0; LONGEST_ANSWER];
-        for (index, server) in self.servers.iter_mut().enumerate() {
+        for (index, server) in self.servers.iter_mut().enumerate().filter(|(_, server)| server.is_connected) {
             for _ in 0..MOST_AT_A_TIME {
                 if !answers.has_room() {
                     return;

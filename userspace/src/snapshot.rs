@@ -139,11 +139,12 @@ impl Job {
     /// Waits for the channel's first packet; whether it was a late one.
     fn wait_for_late_start(&self) -> bool {
         while !self.is_over.load(Relaxed) {
-            let counts = self.ends.shared.channel(self.channel);
-            if counts.sessions > 0 {
-                return counts.snapshot_state != JoinState::None as u64;
-            }
+            let has_begun = self.ends.shared.channel(self.channel).sessions > 0;
             std::thread::sleep(LOOK);
+            // Looked at later: the counters of one publication are stored one after the other.
+            if has_begun {
+                return self.state() != JoinState::None;
+            }
         }
         false
     }

@@ -55,6 +55,10 @@ pub struct CheckSettings {
 /// A session that is over, or the current one.
 struct Passed {
     session: Session,
+    /// Its first message.
+    first: u64,
+    /// Whether it was said behind the snapshot, too, that it began with one; true if it did not.
+    is_told_again: bool,
     /// It was joined after its beginning: whoever joins late must say so.
     is_late: bool,
     /// Messages before it are a snapshot's.
@@ -231,6 +235,8 @@ impl Checker {
             session,
             is_late: first > 1 && joined.is_none(),
             joined: joined.unwrap_or(0),
+            first,
+            is_told_again: joined.is_none(),
             gaps: RangeSet::default(),
             next: first,
             has_ended: false,
@@ -279,7 +285,11 @@ impl Checker {
     fn block(&mut self, sequence: u64, mut block: &[u8], received_ns: u64) -> u64 {
         let earliest_ns = self.settings.started_ns - CLOCK_SLACK_NS;
         let received = earliest_ns..received_ns + CLOCK_SLACK_NS;
-        let session = self.passed.last().expect("the session was entered").session;
+        let current = self.passed.last_mut().expect("the session was entered");
+        let session = current.session;
+        if sequence >= current.joined && !std::mem::replace(&mut current.is_told_again, true) {
+            self.due.joined_again(current.first);
+        }
         let (has_notice, wrong) = self.due.settle(&mut block, &session, self.settings.publisher_id, &received);
         self.report.notices += u64::from(has_notice);
         if let Some(text) = wrong {

@@ -48,6 +48,11 @@ impl Due {
         self.begins = Some((first, how));
     }
 
+    /// A snapshot with which the session began at `first` is over.
+    pub(super) fn joined_again(&mut self, first: u64) {
+        self.begins = Some((first, Begins::Joined));
+    }
+
     /// Messages `run` are left out.
     pub(super) fn lost(&mut self, run: Range<u64>) {
         if !run.is_empty() {

@@ -64,10 +64,29 @@ impl ConfigError {
         let start = error.span().map_or(0, |span| span.start.min(source.len()));
         let line = source.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
         let text = source.lines().nth(line).unwrap_or_default().trim();
+        let mut message = error.message().lines().collect::<Vec<_>>().join("; ");
+        let (text, is_secret) = without_secrets(source, line, text);
+        if is_secret && let Some((_, expected)) = message.split_once(", expected") {
+            message = format!("expected{expected}");
+        }
         let text = if text.is_empty() { String::new() } else { format!("`{text}`: ") };
-        let message = error.message().lines().collect::<Vec<_>>().join("; ");
         Self::Syntax { file: file.to_owned(), line: line + 1, text, message }
     }
+}
+
+/// A line without its value, if that may be a password: errors go to logs.
+fn without_secrets<'a>(source: &str, line: usize, text: &'a str) -> (&'a str, bool) {
+    let is_table = |text: &&str| text.trim_start().starts_with('[');
+    let table = source.lines().take(line + 1).filter(is_table).last().unwrap_or_default();
+    let is_secret =
+        ["soupbintcp", "snapshot", "pass"].iter().any(|word| table.contains(word) || text.contains(word));
+    let shown = match text.split_once('=') {
+        Some((key, _)) if is_secret => key.trim(),
+        // The rest of a value that began on a line before.
+        None if is_secret && !is_table(&text) => "",
+        _ => text,
+    };
+    (shown, is_secret)
 }
 
 fn join(file: &str, problems: &[Problem]) -> String {

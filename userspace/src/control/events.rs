@@ -112,9 +112,11 @@ impl Events {
     }
 }
 
-/// A session's name without its padding (MoldUDP64 pads with spaces); what is not text is replaced.
+/// A session's name without its padding (MoldUDP64 pads with spaces); what is not text is replaced, and what would move a
+/// terminal's cursor, too: these are bytes from the wire.
 pub(super) fn session_text(session: &[u8; 10]) -> String {
-    String::from_utf8_lossy(session).trim_matches(['\0', ' ']).to_owned()
+    let text = String::from_utf8_lossy(session);
+    text.trim_matches(['\0', ' ']).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// At most [`LOG_LINES`] a second.
@@ -166,5 +168,6 @@ mod tests {
         assert_eq!(session_text(b"0000000042"), "0000000042");
         assert_eq!(session_text(b"        7A"), "7A");
         assert_eq!(session_text(&[0; 10]), "");
+        assert_eq!(session_text(b"\x1bcS\n1     "), "?cS?1");
     }
 }

@@ -45,6 +45,8 @@ pub struct Arbiter {
     start: StartAt,
     session: Option<Session>,
     old_sessions: VecDeque<Session>,
+    /// The session that was left because nobody heard of it any more, and its next message: it may come back.
+    forsaken: Option<(Session, u64)>,
     expected: u64,
     known: u64,
     /// First sequence of the session that was to be delivered.
@@ -66,6 +68,8 @@ pub struct Arbiter {
     /// The session was joined late, and a snapshot takes the place of what came before.
     join: Join,
     last_seen_ns: u64,
+    /// Silence is counted from here on at the earliest.
+    alive_ns: u64,
     polled_ns: u64,
     stale: bool,
     counts: ArbiterCounts,
@@ -80,6 +84,7 @@ impl Arbiter {
             start,
             session: None,
             old_sessions: VecDeque::with_capacity(OLD_SESSIONS),
+            forsaken: None,
             expected: 0,
             known: 0,
             first: 0,
@@ -93,6 +98,7 @@ impl Arbiter {
             course_ns: 0,
             join: Join::None,
             last_seen_ns: 0,
+            alive_ns: 0,
             polled_ns: 0,
             stale: false,
             counts: ArbiterCounts::default(),
@@ -107,6 +113,7 @@ impl Arbiter {
             // A retransmission may come at any time and of any session: it never begins one.
             return if matches!(role, LineRole::Recovery | LineRole::Snapshot)
                 || self.old_sessions.contains(&header.session)
+                || self.is_forsaken(&header.session) && !self.goes_on(header)
             {
                 Verdict::OldSession
             } else if role == LineRole::Soup
@@ -149,8 +156,9 @@ impl Arbiter {
     ///
     /// The first session begins where the configuration says; every later one is seen from its start, message 1.
     pub fn begin(&mut self, header: &PacketHeader) -> Option<Beginning> {
-        let first = match (self.session, self.start) {
-            (None, StartAt::Now | StartAt::Snapshot { .. }) => header.sequence.max(1),
+        let first = match (self.session, self.start, self.forsaken) {
+            (None, StartAt::Now | StartAt::Snapshot { .. }, _) => header.sequence.max(1),
+            (_, _, Some((session, next))) if session == header.session => next,
             _ => 1,
         };
         if let (None, StartAt::Snapshot { give_up_ns }) = (self.session, self.start)
@@ -163,10 +171,7 @@ impl Arbiter {
         if let Some(left) = left {
             assert!(self.expected == self.known, "a session is left with messages neither delivered nor lost");
             if !is_restart {
-                if self.old_sessions.len() == OLD_SESSIONS {
-                    self.old_sessions.pop_front();
-                }
-                self.old_sessions.push_back(left);
+                self.leave(left, header.session);
             }
         }
         (self.expected, self.known, self.first) = (first, first, first);
@@ -184,6 +189,32 @@ impl Arbiter {
             (false, _) if self.is_joining() => None,
             (false, _) => Some(Beginning::Late),
         }
+    }
+
+    /// Remembers a session that is left for another. One that ended, or that lines went on with, is never taken up again; one
+    /// that had fallen silent is, when it turns out that what came instead was a stray.
+    fn leave(&mut self, left: Session, next_session: Session) {
+        let forsaken = self.forsaken.take().map(|(session, _)| session).filter(|session| *session != next_session);
+        let may_return = self.stale && self.ended().is_none();
+        if may_return {
+            self.forsaken = Some((left, self.expected));
+        }
+        for old in [forsaken, Some(left).filter(|_| !may_return)].into_iter().flatten() {
+            if self.old_sessions.len() == OLD_SESSIONS {
+                self.old_sessions.pop_front();
+            }
+            self.old_sessions.push_back(old);
+        }
+    }
+
+    /// Whether a session was left because nobody heard of it any more.
+    fn is_forsaken(&self, session: &Session) -> bool {
+        self.forsaken.is_some_and(|(forsaken, _)| forsaken == *session)
+    }
+
+    /// Whether a packet brings something new of the session that was forsaken: one that is only repeated does not.
+    fn goes_on(&self, header: &PacketHeader) -> bool {
+        header.count > 0 && self.forsaken.is_some_and(|(_, next)| header.end() > next)
     }
 
     /// A packet of the session arrived on line A or B. True if the channel was stale until now.
@@ -246,12 +277,24 @@ impl Arbiter {
         self.counts.gaps_opened += 1;
     }
 
-    /// For the last `still_ns` nanoseconds nobody could be asked for anything: they do not count for the age of what is missing.
+    /// For the last `still_ns` nanoseconds nobody could be heard or asked for anything: they count for no deadline.
     pub fn stood_still(&mut self, still_ns: u64, now_ns: u64) {
         let later = |since_ns: u64| since_ns.saturating_add(still_ns).min(now_ns);
         self.gaps.iter_mut().for_each(|gap| gap.opened_ns = later(gap.opened_ns));
         self.first_drop_ns = self.first_drop_ns.map(later);
+        self.alive_ns = later(self.alive_ns.max(self.last_seen_ns));
+        if let Some(backfill) = &mut self.backfill {
+            backfill.stood_still(later);
+        }
+        self.join.stood_still(later);
         self.polled_ns = now_ns;
+    }
+
+    /// A retransmission was delivered.
+    pub fn answered(&mut self) {
+        if let Some(backfill) = &mut self.backfill {
+            backfill.answered();
+        }
     }
 
     /// A packet that is ahead was dropped for want of room: when its turn comes, it will be missing.
@@ -305,7 +348,7 @@ impl Arbiter {
     /// are to be given up now, if any are.
     pub fn poll(&mut self, now_ns: u64, nearest: Option<u64>, has_room: bool) -> Option<u64> {
         self.polled_ns = now_ns;
-        let silence_ns = now_ns.saturating_sub(self.last_seen_ns);
+        let silence_ns = now_ns.saturating_sub(self.last_seen_ns.max(self.alive_ns));
         if self.session.is_some() && self.deadlines.stale_ns > 0 && silence_ns >= self.deadlines.stale_ns {
             self.stale = true;
         }

@@ -19,21 +19,28 @@ pub struct Retained(rtrb::Consumer<u8>);
 /// Both ends of a ring of so many bytes.
 #[must_use]
 pub fn retention(bytes: usize) -> (Retainer, Retained) {
-    let (producer, consumer) = rtrb::RingBuffer::new(bytes);
+    let (mut producer, mut consumer) = rtrb::RingBuffer::new(bytes);
+    // Written once, so that the pages exist before the first packet needs them.
+    while producer.push(1).is_ok() {}
+    if let Ok(all) = consumer.read_chunk(bytes) {
+        all.commit_all();
+    }
     (Retainer(producer), Retained(consumer))
 }
 
 impl Retainer {
-    /// Copies a packet's UDP payload; false if there is no room for it now.
+    /// Copies a packet's UDP payload, which is the parts in a row; false if there is no room for it now.
     #[must_use]
-    pub fn retain(&mut self, payload: &[u8]) -> bool {
-        let Ok(length) = u16::try_from(payload.len()) else { return false };
-        let bytes = LENGTH_BYTES + payload.len();
+    pub fn retain(&mut self, parts: &[&[u8]]) -> bool {
+        let payload_bytes = parts.iter().map(|part| part.len()).sum();
+        let Ok(length) = u16::try_from(payload_bytes) else { return false };
+        let bytes = LENGTH_BYTES + payload_bytes;
         // The other thread's cache line is only looked at when what is known of it is not enough.
         if self.0.cached_slots() < bytes && self.0.slots() < bytes {
             return false;
         }
-        self.0.push_entire_slice(&length.to_ne_bytes()).is_ok() && self.0.push_entire_slice(payload).is_ok()
+        self.0.push_entire_slice(&length.to_ne_bytes()).is_ok()
+            && parts.iter().all(|part| self.0.push_entire_slice(part).is_ok())
     }
 }
 
@@ -79,13 +86,13 @@ mod tests {
         // Round and round, so that lengths and payloads lie across the end of the ring in every way.
         for round in 0..100_u8 {
             let payload = vec![round; usize::from(round % 8)];
-            assert!(retainer.retain(&payload) && retainer.retain(b"."));
+            assert!(retainer.retain(&[&payload) && retainer.retain(b"."]));
             assert!(!retainer.retain(&[7; 14]), "no room");
             assert_eq!(retained.next(&mut buffer).map(|length| buffer[..length].to_vec()), Some(payload));
             assert_eq!(retained.next(&mut buffer).map(|length| buffer[..length].to_vec()), Some(b".".to_vec()));
             assert_eq!(retained.next(&mut buffer), None);
         }
-        assert!(retainer.retain(&[1; 14]) && !retainer.retain(b""), "full to the last byte");
+        assert!(retainer.retain(&[1; 14]) && !retainer.retain(&[b""]), "full to the last byte");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::packet::{OpenPacket, write_header};
 use super::retain::Retainer;
 use crate::config::plan::Format;
-use crate::feed::transport::moldudp64::{BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
+use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
 use crate::net::{Frame, Outlets, PAYLOAD_OFFSET};
@@ -131,7 +131,10 @@ impl Stream {
             self.send_open(out);
             let frame = match out.alloc(self.settings.port) {
                 Ok(frame) => frame,
-                Err(reason) => return self.drops.add(reason),
+                Err(reason) => {
+                    self.drops.add(reason);
+                    return self.retain_unsent(block, notice, body);
+                }
             };
             self.open = Some(OpenPacket::new(frame, *block.session, block.sequence));
         }
@@ -143,6 +146,17 @@ impl Stream {
             self.counts.records += u64::from(block.record_count);
         }
         self.counts.records += u64::from(!notice.is_empty());
+    }
+
+    /// What finds no frame (its link is gone, or none is free) is what somebody will ask for: a packet of its own.
+    #[cold]
+    fn retain_unsent(&mut self, block: &Block<'_>, notice: &[u8], body: &[u8]) {
+        let Some(retainer) = &mut self.retainer else { return };
+        let mut header = [0; HEADER_BYTES];
+        moldudp64::write_header(&mut header, block.session, block.sequence, 1);
+        // Both fit: the caller has seen to it.
+        let length = ((notice.len() + body.len()) as u16).to_be_bytes();
+        self.counts.not_retained += u64::from(!retainer.retain(&[&header, &length, notice, body]));
     }
 
     /// Messages before `next` will not come, or the session begins with it: a heartbeat with that number is how a consumer
@@ -214,7 +228,7 @@ impl Stream {
             // Whatever becomes of the packet: what the port refuses is what somebody will ask for.
             if let Some(retainer) = &mut self.retainer {
                 let payload = &frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload_bytes];
-                self.counts.not_retained += u64::from(!retainer.retain(payload));
+                self.counts.not_retained += u64::from(!retainer.retain(&[payload]));
             }
             self.send(frame, payload_bytes, out);
         }

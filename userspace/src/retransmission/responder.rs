@@ -34,6 +34,8 @@ pub struct Responder {
     allow: Vec<Network>,
     most_bytes: usize,
     answer: Vec<u8>,
+    /// Messages in it.
+    answer_messages: u16,
     counts: RetransmissionCounts,
 }
 
@@ -47,6 +49,7 @@ impl Responder {
             allow: plan.allow.clone(),
             most_bytes: payload_bytes,
             answer: Vec::with_capacity(payload_bytes),
+            answer_messages: 0,
             counts: RetransmissionCounts::default(),
         }
     }
@@ -70,6 +73,7 @@ impl Responder {
             Ok(messages) => {
                 self.counts.answers += 1;
                 self.counts.answered_messages += u64::from(messages);
+                self.answer_messages = messages;
                 self.counts.answered_bytes += self.answer.len() as u64;
                 Ok(&self.answer)
             }
@@ -114,6 +118,8 @@ impl Responder {
     /// The kernel did not send an answer.
     pub fn not_sent(&mut self) {
         self.counts.answers -= 1;
+        self.counts.answered_messages -= u64::from(self.answer_messages);
+        self.counts.answered_bytes -= self.answer.len() as u64;
         self.counts.send_errors += 1;
     }
 

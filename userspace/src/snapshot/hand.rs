@@ -50,16 +50,17 @@ impl Job {
     /// Hands a packet over, as soon as there is room; false if nobody wants it any more.
     fn hand(&self, packet: &[u8]) -> bool {
         loop {
+            // Also when there is room: what is handed over after the channel went on is for nothing, and takes its time.
+            let is_of_use = matches!(self.state(), JoinState::Awaited | JoinState::Arriving);
+            if self.is_over.load(Relaxed) || !is_of_use {
+                return false;
+            }
             let is_taken = {
                 let mut packets = self.ends.packets.lock().unwrap_or_else(PoisonError::into_inner);
                 packets.hand(self.line, packet, monotonic_ns())
             };
             if is_taken {
                 return true;
-            }
-            let is_of_use = matches!(self.state(), JoinState::Awaited | JoinState::Arriving);
-            if self.is_over.load(Relaxed) || !is_of_use {
-                return false;
             }
             std::thread::sleep(Duration::from_nanos(BURST_NS));
         }

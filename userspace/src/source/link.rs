@@ -23,7 +23,7 @@ use crate::soup::{Client, Event, Login, Timers};
 pub(super) const ROOM: usize = 2;
 
 /// Beyond `give_up_ms`, until the worker has surely seen to it, nanoseconds.
-const GRACE_NS: u64 = 10_000_000;
+const GRACE_NS: u64 = 250_000_000;
 
 /// How far the connection is.
 #[derive(Debug)]

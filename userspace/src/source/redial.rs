@@ -1,8 +1,13 @@
 //! What to ask of which server after a connection has ended, and when. Knows no socket and no clock.
 #![forbid(unsafe_code)]
 
+use arrayvec::ArrayVec;
+
 use crate::feed::Session;
 use crate::soup::Reject;
+
+/// Left sessions that are remembered: as many as the worker does.
+const MOST_LEFT: usize = 8;
 
 /// Settings of one channel's redialling.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +59,8 @@ pub struct Redial {
     next: u64,
     /// Whether anything of the session was received or told.
     is_known: bool,
-    /// The session that ended last.
-    over: Option<Session>,
+    /// Sessions that ended or were left for another, the newest last: the worker takes nothing of them any more.
+    left: ArrayVec<Session, MOST_LEFT>,
     /// Servers that refused the session by its name since one accepted it.
     unavailable: usize,
     is_stopped: bool,
@@ -72,7 +77,7 @@ impl Redial {
             session: settings.session,
             next: settings.start,
             is_known: false,
-            over: None,
+            left: ArrayVec::new(),
             unavailable: 0,
             is_stopped: false,
         }
@@ -90,7 +95,7 @@ impl Redial {
         match self.session {
             Some(session) if !self.is_given_up() => (Some(session), self.next),
             // Whatever session it is: all of it. Of our own one the worker knows what it has had.
-            _ if self.is_known || self.over.is_some() => (None, 1),
+            _ if self.is_known || !self.left.is_empty() => (None, 1),
             _ => (None, self.settings.start),
         }
     }
@@ -102,7 +107,7 @@ impl Redial {
 
     /// A server accepted the login.
     pub fn accepted(&mut self, session: Session, next: u64) -> Accepted {
-        if self.over == Some(session) {
+        if self.left.contains(&session) {
             return Accepted::Over;
         }
         let (named, asked) = self.ask();
@@ -113,6 +118,9 @@ impl Redial {
             Some(named) if named != session => asked.min(1),
             _ => asked,
         };
+        if self.is_known && !is_same {
+            self.leave();
+        }
         self.unavailable = 0;
         (self.session, self.next, self.is_known) = (Some(session), next, true);
         match (wanted, next) {
@@ -136,9 +144,17 @@ impl Redial {
 
     /// The session has ended.
     pub fn ended(&mut self) {
-        self.over = self.session.take();
+        self.leave();
         (self.is_known, self.unavailable) = (false, 0);
         self.delay_ns = self.settings.first_ns;
+    }
+
+    fn leave(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        if self.left.is_full() {
+            self.left.remove(0);
+        }
+        self.left.push(session);
     }
 
     /// A server refused the login.
@@ -171,7 +187,7 @@ impl Redial {
     /// Whether a session has ended and none has begun since.
     #[must_use]
     pub fn is_between_sessions(&self) -> bool {
-        self.over.is_some() && !self.is_known
+        !self.left.is_empty() && !self.is_known
     }
 }
 
@@ -274,7 +290,8 @@ mod tests {
         assert_eq!(redial.accepted(TWO, 1), Accepted::Begun);
         redial.progress(40);
         assert_eq!(redial.ask(), (Some(TWO), 40), "not beyond what came");
-        assert_eq!(redial.accepted(ONE, 7), Accepted::Gap { from: 1, to: 7 });
+        assert_eq!(redial.accepted(ONE, 100), Accepted::Over, "the worker has left it");
+        assert_eq!(redial.ask(), (Some(TWO), 40));
     }
 
     #[test]

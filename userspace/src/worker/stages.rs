@@ -28,8 +28,9 @@ impl Worker {
     /// Delivers what deadlines released: there is no batch now.
     pub(super) fn run_deadlines(&mut self, now_ns: u64, still_ns: u64, clock: &impl Fn() -> u64) {
         for slot in &mut self.channels {
-            if still_ns >= STANDSTILL_NS {
-                slot.channel.stood_still(still_ns, now_ns);
+            // A part of it counts: a thread that is kept from running all the time must still come to an end with a gap.
+            if still_ns > STANDSTILL_NS {
+                slot.channel.stood_still(still_ns - STANDSTILL_NS, now_ns);
             }
             slot.channel.poll(now_ns);
             slot.touched = true;

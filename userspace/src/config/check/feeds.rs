@@ -122,6 +122,10 @@ fn channel_of(
         let reason = "must not stand beside soupbintcp, which replays the session: take start = \"first\"";
         check.problem(format!("{at}.snapshot"), "given".to_owned(), reason);
     }
+    if channel.recovery.is_some() && channel.soupbintcp.is_some() {
+        let reason = "must not stand beside soupbintcp: what its servers do not have nobody has";
+        check.problem(format!("{at}.recovery"), "given", reason);
+    }
     plan.channels.push(ChannelPlan {
         worker: worker_of(check, at, channel, plan),
         feed: feed.name.clone(),

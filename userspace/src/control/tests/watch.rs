@@ -100,5 +100,7 @@ async fn so_many_may_watch_and_a_slow_one_is_told_what_it_missed() {
         })
         .await;
     // The handler has stopped: it waited for nobody, and the stream has an end.
-    drop(ended);
+    let mut ended = ended;
+    let end = async { while let Ok(Some(_)) = ended.message().await {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("the stream ends");
 }

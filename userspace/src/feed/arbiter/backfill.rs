@@ -30,6 +30,17 @@ impl Backfill {
     pub(super) fn patience_ns(&self, give_up_ns: u64, has_room: bool) -> u64 {
         if has_room || self.is_answered { give_up_ns.saturating_mul(SILENT_GIVE_UPS) } else { give_up_ns }
     }
+
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
+    }
+
+    pub(super) fn stood_still(&mut self, later: impl Fn(u64) -> u64) {
+        self.began_ns = self.began_ns.map(&later);
+        if self.progress_ns > 0 {
+            self.progress_ns = later(self.progress_ns);
+        }
+    }
 }
 
 impl Arbiter {
@@ -45,7 +56,6 @@ impl Arbiter {
             return 0;
         }
         if backfill.expected != self.expected {
-            backfill.is_answered = backfill.progress_ns > 0;
             backfill.expected = self.expected;
             backfill.progress_ns = now_ns;
         }

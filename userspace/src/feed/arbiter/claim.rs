@@ -62,7 +62,8 @@ impl Arbiter {
         let dropped = match self.claim {
             Some(claim) if !self.is_contradicted(&claim) => {
                 if claim.is_confirmed_by(header, role) {
-                    if claim.role == role && self.is_other_alive(role, received_ns) {
+                    let is_back = self.is_forsaken(&header.session);
+                    if claim.role == role && !is_back && self.is_other_alive(role, received_ns) {
                         return Witness::Another;
                     }
                     self.claim = None;

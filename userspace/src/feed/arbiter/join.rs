@@ -73,6 +73,16 @@ pub(super) enum Join {
     GivenUp,
 }
 
+impl Join {
+    pub(super) fn stood_still(&mut self, later: impl Fn(u64) -> u64) {
+        match self {
+            Self::Awaited { since_ns, .. } => *since_ns = since_ns.map(later),
+            Self::Arriving { progress_ns, .. } => *progress_ns = later(*progress_ns),
+            Self::None | Self::Joined | Self::GivenUp => {}
+        }
+    }
+}
+
 impl Arbiter {
     /// How a late start by a snapshot stands.
     #[must_use]

@@ -56,8 +56,10 @@ pub(super) enum Delivery {
     Snapshot {
         first: u64,
     },
-    /// They follow no more.
-    SnapshotEnds,
+    /// They follow no more; they began with `first`.
+    SnapshotEnds {
+        first: u64,
+    },
     /// The session was joined late, at `first`, and no snapshot makes up for it.
     Late {
         first: u64,
@@ -133,7 +135,12 @@ impl<S: BlockSink> Stage<'_, S> {
                 let session = *self.session;
                 self.began(&session, first, Beginning::Joined);
             }
-            Delivery::SnapshotEnds => self.decoder.snapshot(false),
+            Delivery::SnapshotEnds { first } => {
+                self.decoder.snapshot(false);
+                // Once more: who was in the session before dropped the beginning as old, and took the rest for messages.
+                let session = *self.session;
+                self.notice.began(&session, Beginning::Joined, first);
+            }
             Delivery::Late { first } => {
                 let session = *self.session;
                 self.began(&session, first, Beginning::Late);

@@ -6,7 +6,8 @@
 //!
 //! - `session S: begins at message 1`
 //! - `session S: joined at message N, what came before is unknown`
-//! - `session S: begins with a snapshot, at message N`
+//! - `session S: begins with a snapshot, at message N`, in front of the snapshot and again behind it: whoever was in the session
+//!   before has dropped its beginning as old, and must clear its books and ask for all from N on
 //! - `session S: numbers begin again at message 1`
 //! - `session S: messages A to B lost`, both included
 //! - `session S: was silent and is back`

@@ -80,7 +80,7 @@ impl Channel {
         self.counts.snapshot_messages += u64::from(header.count);
         self.queue_packet(Source::Slot(slot), LineRole::Snapshot, header.sequence, header.end(), received_ns);
         if self.arbiter.finish_join() {
-            self.queue.push(Delivery::SnapshotEnds);
+            self.queue.push(Delivery::SnapshotEnds { first: self.arbiter.first() });
             self.go_on(received_ns);
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Channel {
             None => return,
             Some(Forsaken::Late) => self.queue.push(Delivery::Late { first: self.arbiter.first() }),
             Some(Forsaken::Broken(from, to)) => {
-                self.queue.push(Delivery::SnapshotEnds);
+                self.queue.push(Delivery::SnapshotEnds { first: self.arbiter.first() });
                 self.queue.push(Delivery::Lost { from, to });
             }
         }

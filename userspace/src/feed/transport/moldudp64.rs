@@ -23,7 +23,8 @@ pub const MAX_COUNT: u16 = END_OF_SESSION - 1;
 /// Reads the header ("Downstream Packet").
 ///
 /// # Errors
-/// [`DropReason::TruncatedHeader`] below 20 bytes; [`DropReason::BadSequence`] for sequence 0 with messages (numbering
+/// [`DropReason::TruncatedHeader`] below 20 bytes; [`DropReason::TruncatedBlocks`] for more messages than can follow;
+/// [`DropReason::BadSequence`] for sequence 0 with messages (numbering
 /// starts at 1), or when the sequence after the last message would not fit a `u64`.
 #[inline]
 pub fn parse_header(payload: &[u8]) -> Result<PacketHeader, DropReason> {
@@ -38,6 +39,10 @@ pub fn parse_header(payload: &[u8]) -> Result<PacketHeader, DropReason> {
         END_OF_SESSION => (PacketKind::EndOfSession, 0),
         count => (PacketKind::Data, count),
     };
+    // A lying count is seen before anything is made of it.
+    if usize::from(count) * BLOCK_HEADER_BYTES > payload.len() - HEADER_BYTES {
+        return Err(DropReason::TruncatedBlocks);
+    }
     if (sequence == 0 && count > 0) || sequence.checked_add(u64::from(count)).is_none() {
         return Err(DropReason::BadSequence);
     }
@@ -58,10 +63,6 @@ pub fn write_header(header: &mut [u8; HEADER_BYTES], session: &Session, sequence
 #[inline]
 pub fn check_blocks(payload: &[u8], count: u16) -> Result<usize, DropReason> {
     let mut rest = payload.get(HEADER_BYTES..).ok_or(DropReason::TruncatedHeader)?;
-    // A lying count is seen here, before a walk of up to 65,534 blocks.
-    if usize::from(count) * BLOCK_HEADER_BYTES > rest.len() {
-        return Err(DropReason::TruncatedBlocks);
-    }
     for _ in 0..count {
         rest = split_block(rest).ok_or(DropReason::TruncatedBlocks)?.1;
     }

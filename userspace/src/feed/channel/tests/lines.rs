@@ -52,6 +52,18 @@ fn a_line_that_repeats_yesterday_s_session_changes_nothing_while_the_other_goes_
     }
     assert_eq!((rig.channel.session(), restarts(&rig)), (Some(YESTERDAY), (0, 2)));
     assert!(rig.take().starts_with("end 2500 / "));
+    // A repetition of what was left is none that goes on.
+    assert_eq!(rig.data(B, 1, 400), Err(DropReason::OldSession));
+    assert_eq!(rig.data(B, 2_500, 0), Err(DropReason::OldSession));
+    // But when the good line is back, it is: from where it was, though the other one goes on as it did.
+    rig.now_ns += 100;
+    let _ = rig.send(A, &packet(&YESTERDAY, yesterday, 3));
+    rig.data(B, 2_500, 1).unwrap();
+    let _ = rig.send(A, &packet(&YESTERDAY, yesterday + 3, 3));
+    rig.data(B, 2_501, 1).unwrap();
+    assert_eq!(rig.channel.session(), Some(SESSION));
+    assert!(rig.take().ends_with("2500-2502"));
+    assert_eq!(rig.send(A, &packet(&YESTERDAY, yesterday + 6, 3)), Err(DropReason::OldSession));
 }
 
 #[test]

@@ -39,3 +39,19 @@ fn its_heartbeats_keep_the_channel_alive_and_its_end_is_one() {
     rig.data(Soup, 3, moldudp64::END_OF_SESSION).unwrap();
     assert_eq!((rig.take().as_str(), rig.channel.state()), ("1-3 end 3", ChannelState::Ended));
 }
+
+#[test]
+fn a_replay_after_a_silence_is_not_a_restarted_sender() {
+    let mut rig = Rig::new(settings());
+    rig.data(Soup, 1, 2_000).unwrap();
+    rig.data(Soup, 2_001, 1).unwrap();
+    rig.poll(20_000);
+    assert_eq!((rig.take().as_str(), rig.channel.state()), ("1-2002", ChannelState::Stale));
+    rig.now_ns = 20_001;
+    rig.data(Soup, 1, 0).unwrap();
+    for sequence in (1..=2_001).step_by(3) {
+        assert_eq!(rig.data(Soup, sequence, 3).err(), Some(DropReason::Duplicate), "{sequence}");
+    }
+    rig.data(Soup, 2_002, 2).unwrap();
+    assert_eq!((rig.take().as_str(), rig.channel.counts().restarts), ("2002-2004", 0));
+}
