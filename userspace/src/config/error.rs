@@ -78,8 +78,7 @@ impl ConfigError {
 fn without_secrets<'a>(source: &str, line: usize, text: &'a str) -> (&'a str, bool) {
     let is_table = |text: &&str| text.trim_start().starts_with('[');
     let table = source.lines().take(line + 1).filter(is_table).last().unwrap_or_default();
-    let is_secret =
-        ["soupbintcp", "snapshot", "pass"].iter().any(|word| table.contains(word) || text.contains(word));
+    let is_secret = ["soupbintcp", "snapshot", "pass"].iter().any(|word| table.contains(word) || text.contains(word));
     let shown = match text.split_once('=') {
         Some((key, _)) if is_secret => key.trim(),
         // The rest of a value that began on a line before.

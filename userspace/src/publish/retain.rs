@@ -86,13 +86,13 @@ mod tests {
         // Round and round, so that lengths and payloads lie across the end of the ring in every way.
         for round in 0..100_u8 {
             let payload = vec![round; usize::from(round % 8)];
-            assert!(retainer.retain(&[&payload) && retainer.retain(b"."]));
-            assert!(!retainer.retain(&[7; 14]), "no room");
+            assert!(retainer.retain(&[&payload]) && retainer.retain(&[b"."]));
+            assert!(!retainer.retain(&[&[7; 14]]), "no room");
             assert_eq!(retained.next(&mut buffer).map(|length| buffer[..length].to_vec()), Some(payload));
             assert_eq!(retained.next(&mut buffer).map(|length| buffer[..length].to_vec()), Some(b".".to_vec()));
             assert_eq!(retained.next(&mut buffer), None);
         }
-        assert!(retainer.retain(&[1; 14]) && !retainer.retain(&[b""]), "full to the last byte");
+        assert!(retainer.retain(&[&[1; 14]]) && !retainer.retain(&[b""]), "full to the last byte");
     }
 
     #[test]

@@ -116,7 +116,8 @@ fn packet(sequence: u64, count: u16, blocks: &[u8]) -> Vec<u8> {
 fn each_destination_answers_for_itself() {
     let mut rig = Rig::new("");
     assert!(
-        rig.retainers[0].retain(&packet(1, 2, b"\0\x01a\0\x01b")) && rig.retainers[1].retain(&packet(1, 1, b"\0\0"))
+        rig.retainers[0].retain(&[&packet(1, 2, b"\0\x01a\0\x01b")])
+            && rig.retainers[1].retain(&[&packet(1, 1, b"\0\0")])
     );
     let (records, messages) = (rig.client(0), rig.client(1));
     let mut buffer = [0; 2048];
@@ -140,7 +141,7 @@ fn each_destination_answers_for_itself() {
 #[test]
 fn a_flood_is_bounded_and_the_store_goes_on() {
     let mut rig = Rig::new("requests_per_second = 1000\nclient_requests_per_second = 500");
-    assert!(rig.retainers[0].retain(&packet(1, 1, b"\0\x01a")));
+    assert!(rig.retainers[0].retain(&[&packet(1, 1, b"\0\x01a")]));
     let client = rig.client(0);
     let started = Instant::now();
     let mut next = 2;
@@ -149,7 +150,7 @@ fn a_flood_is_bounded_and_the_store_goes_on() {
             // The socket's buffer may be full: that is the kernel's drop, not ours.
             let _ = client.send(&packet(1, 1, b""));
         }
-        assert!(rig.retainers[0].retain(&packet(next, 1, b"\0\x01b")), "the ring is emptied meanwhile");
+        assert!(rig.retainers[0].retain(&[&packet(next, 1, b"\0\x01b")]), "the ring is emptied meanwhile");
         next += 1;
     }
     let counts = rig.wait_for(0, |counts| counts.next_sequence == next);

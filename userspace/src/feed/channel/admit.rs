@@ -140,8 +140,7 @@ impl Channel {
     fn drop_duplicate(&mut self, role: LineRole, header: &PacketHeader, received_ns: u64) -> Result<(), DropReason> {
         // What lies ahead is held, or a snapshot's, and was not given up.
         let is_behind = header.end() <= self.arbiter.expected();
-        let given_up =
-            if is_behind { self.note_copy(role, header.sequence, header.end(), received_ns) } else { 0 };
+        let given_up = if is_behind { self.note_copy(role, header.sequence, header.end(), received_ns) } else { 0 };
         self.lines[role as usize].counts.duplicate += u64::from(given_up == 0);
         self.counts.duplicate_messages += u64::from(header.count) - given_up;
         Err(Self::why_dropped(given_up))

@@ -225,7 +225,9 @@ fn remedy(error: &io::Error) -> &'static str {
         Some(libc::ENODEV | libc::ENXIO) => "there is no such interface here: see `ip link`",
         Some(libc::ENETDOWN) => "bring the interface up: `ip link set dev … up`",
         Some(libc::EINVAL) => "is there such a queue? `ethtool -l` shows how many there are",
-        Some(libc::EOPNOTSUPP) => "the driver cannot do zero-copy, or not over several frames (then a smaller MTU helps): use mode \"native\" or \"auto\"",
+        Some(libc::EOPNOTSUPP) => {
+            "the driver cannot do zero-copy, or not over several frames (then a smaller MTU helps): use mode \"native\" or \"auto\""
+        }
         Some(libc::ENOMEM | libc::ENOBUFS) => "raise the locked-memory limit (ulimit -l), or lower ring_entries",
         _ => "see the kernel's log",
     }
