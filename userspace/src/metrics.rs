@@ -6,9 +6,11 @@ mod counts;
 pub mod export;
 pub mod http;
 mod skew;
+mod soup;
 
 pub use counts::{
     ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts, PortCounts, RecoveryCounts,
-    RetransmissionCounts, SharedCounts, SnapshotCounts, SoupCounts, SoupState,
+    RetransmissionCounts, SharedCounts, SnapshotCounts,
 };
 pub use skew::{SKEW_BOUNDS_NS, SkewCounts};
+pub use soup::{SoupCounts, SoupState};

@@ -32,7 +32,7 @@ impl Retainer {
     /// Copies a packet's UDP payload, which is the parts in a row; false if there is no room for it now.
     #[must_use]
     pub fn retain(&mut self, parts: &[&[u8]]) -> bool {
-        let payload_bytes = parts.iter().map(|part| part.len()).sum();
+        let payload_bytes: usize = parts.iter().map(|part| part.len()).sum();
         let Ok(length) = u16::try_from(payload_bytes) else { return false };
         let bytes = LENGTH_BYTES + payload_bytes;
         // The other thread's cache line is only looked at when what is known of it is not enough.
