@@ -94,7 +94,7 @@ pub(super) fn config(data: &[u8]) {
             for channel in &plan.channels {
                 assert!((1..=MAX_HOLD_PACKETS).contains(&channel.hold_packets), "{}", channel.hold_packets);
                 assert!((1..=MAX_ORDERS).contains(&channel.max_orders), "{}", channel.max_orders);
-                assert!(channel.worker < plan.workers.len() && !channel.lines.is_empty());
+                assert!(channel.worker < plan.workers.len() && channel.lines.is_empty() == channel.soup.is_some());
             }
         }
         Err(error) => assert!(error.to_string().contains("fuzz.toml"), "{error}"),

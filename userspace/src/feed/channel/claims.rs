@@ -13,10 +13,10 @@ use crate::metrics::DropReason;
 
 /// Packets of one claim that are kept while the other line still goes on with what is: a few milliseconds of a session's
 /// beginning.
-pub(super) const MOST_KEPT: usize = 32;
+pub(super) const MOST_KEPT: usize = 256;
 
 /// Payload bytes of all of them.
-const KEPT_BYTES: usize = MOST_KEPT / 2 * SLOT_BYTES;
+const KEPT_BYTES: usize = MOST_KEPT / 4 * SLOT_BYTES;
 
 /// The packets of the arbiter's claim, in the order of their arrival.
 #[derive(Debug, Default)]
