@@ -9,6 +9,7 @@ mod output;
 mod parsers;
 mod planner;
 mod seeds;
+mod soup;
 mod worker;
 
 pub use seeds::seeds;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "moldudp64", run: parsers::moldudp64, most_bytes: 1_500 },
     Target { name: "itch50", run: parsers::itch50, most_bytes: 4_096 },
     Target { name: "headers", run: parsers::headers, most_bytes: 256 },
@@ -33,6 +34,7 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "capture", run: parsers::capture, most_bytes: 4_096 },
     Target { name: "planner", run: planner::planner, most_bytes: 4_096 },
     Target { name: "output", run: output::output, most_bytes: 4_096 },
+    Target { name: "soup", run: soup::soup, most_bytes: 4_096 },
     Target { name: "worker", run: worker::worker, most_bytes: 4_096 },
     // One line per further parser; its seeds go into seeds.rs.
 ];

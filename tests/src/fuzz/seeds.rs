@@ -25,6 +25,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "capture" => captures(),
         "planner" => (0..6).map(|seed| planner_calls(&mut ChaCha8Rng::seed_from_u64(seed))).collect(),
         "output" => outputs(),
+        "soup" => soup_streams(),
         "worker" => (0..8).map(|seed| worker_life(&mut ChaCha8Rng::seed_from_u64(seed))).collect(),
         _ => Vec::new(),
     };
@@ -213,4 +214,16 @@ fn worker_life(rng: &mut ChaCha8Rng) -> Vec<u8> {
         input.push(5);
     }
     input
+}
+
+/// A login that is accepted, messages, a heartbeat, the end; and one that is refused.
+fn soup_streams() -> Vec<Vec<u8>> {
+    let packet = |kind: u8, payload: &[u8]| {
+        let len = u16::try_from(payload.len() + 1).expect("short");
+        [&len.to_be_bytes()[..], &[kind], payload].concat()
+    };
+    let accepted = packet(b'A', format!("{:>10}{:>20}", "FUZZ000001", 7).as_bytes());
+    let day =
+        [accepted, packet(b'S', b"one"), packet(b'H', b""), packet(b'S', b""), packet(b'+', b"?"), packet(b'Z', b"")];
+    vec![[&[2, 4][..], &day.concat()].concat(), [&[0, 0][..], &packet(b'J', b"A")].concat()]
 }

@@ -40,7 +40,7 @@ macro_rules! replays {
     };
 }
 
-replays!(moldudp64 itch50 headers config capture planner output worker);
+replays!(moldudp64 itch50 headers config capture planner output soup worker);
 
 #[test]
 fn the_committed_seeds_are_those_that_the_code_makes() {
