@@ -1,6 +1,6 @@
 //! Channels that come over TCP (SoupBinTCP): their messages enter the worker as datagrams of one more line.
 //!
-//! One thread with non-blocking kernel sockets, one connection per channel ([`link`]). What a connection says is re-framed as
+//! One thread with non-blocking kernel sockets, one connection per channel (`link`). What a connection says is re-framed as
 //! MoldUDP64 packets ([`packer`]) and goes through a ring that the worker reads as one more port, so arbiter, decoder and
 //! publishing know nothing of TCP. When the ring is full nothing is read: what then waits is TCP's, and nothing is lost. What
 //! to ask of which server after a connection has ended is [`redial`]'s to say.
