@@ -1,22 +1,23 @@
 //! A SoupBinTCP server: serves a session from any number on, and whatever is appended to it; or misbehaves.
 //!
 //! Source: Nasdaq, *SoupBinTCP*, version 3.00; 4.10 as public implementations speak it. The simulator's own reading; it shares
-//! nothing with the client that it tests. Real sockets and threads: one that accepts, one per connection.
+//! nothing with the client that it tests. Real sockets and threads.
 #![forbid(unsafe_code)]
 
+pub mod acceptor;
 mod connection;
 pub mod packet;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use acceptor::Acceptor;
+use anyhow::Result;
 pub use packet::Session;
 
 /// How often a thread looks whether something has changed.
@@ -150,7 +151,7 @@ impl Book {
 struct Shared {
     settings: ServerSettings,
     book: Mutex<Book>,
-    is_over: AtomicBool,
+    is_over: Arc<AtomicBool>,
     /// Raised to close all connections that are open.
     cut: Mutex<u64>,
 }
@@ -169,8 +170,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct SoupServer {
     shared: Arc<Shared>,
-    address: SocketAddrV4,
-    thread: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 impl SoupServer {
@@ -179,10 +179,6 @@ impl SoupServer {
     /// # Errors
     /// If the address is not to be had.
     pub fn start(settings: ServerSettings, session: &str) -> Result<Self> {
-        let listener =
-            TcpListener::bind(settings.address).with_context(|| format!("cannot listen on {}", settings.address))?;
-        listener.set_nonblocking(true)?;
-        let std::net::SocketAddr::V4(address) = listener.local_addr()? else { unreachable!("bound to IPv4") };
         let book = Book {
             session: packet::session(session),
             generation: 0,
@@ -193,30 +189,18 @@ impl SoupServer {
             asked: Vec::new(),
             counts: ServerCounts::default(),
         };
-        let is_over = AtomicBool::new(false);
+        let is_over = Arc::<AtomicBool>::default();
+        let (address, told) = (settings.address, Arc::clone(&is_over));
         let shared = Arc::new(Shared { settings, book: Mutex::new(book), is_over, cut: Mutex::new(0) });
         let served = Arc::clone(&shared);
-        // Threads inherit the network namespace of the one that makes them.
-        let thread = std::thread::Builder::new().name("soup-accept".to_owned()).spawn(move || {
-            let mut open: Vec<JoinHandle<()>> = Vec::new();
-            while !served.is_over.load(Relaxed) {
-                let Ok((stream, _)) = listener.accept() else {
-                    std::thread::sleep(TICK);
-                    continue;
-                };
-                let of_it = Arc::clone(&served);
-                open.retain(|thread| !thread.is_finished());
-                open.push(std::thread::spawn(move || connection::serve(&of_it, stream)));
-            }
-            open.into_iter().for_each(|thread| drop(thread.join()));
-        })?;
-        Ok(Self { shared, address, thread: Some(thread) })
+        let acceptor = Acceptor::start(address, told, move |stream| connection::serve(&served, stream))?;
+        Ok(Self { shared, acceptor })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddrV4 {
-        self.address
+        self.acceptor.address()
     }
 
     /// Appends messages to the session.
@@ -266,14 +250,5 @@ impl SoupServer {
     #[must_use]
     pub fn asked(&self) -> Vec<(String, u64)> {
         self.shared.book().asked.clone()
-    }
-}
-
-impl Drop for SoupServer {
-    fn drop(&mut self) {
-        self.shared.is_over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }

@@ -5,7 +5,8 @@
 mod host;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -92,12 +93,15 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(_) => String::new(),
         None => {
             let version = version()?;
-            let staged = stage(arguments, &version)?;
-            println!("deploy: {version} to {}", host.name());
-            let shipped = host.copy(&staged, &folder.path);
-            // Also after a failure: it is a copy.
-            fs::remove_dir_all(&staged).with_context(|| format!("cannot remove {}", staged.display()))?;
+            let staged = process::target_directory()?.join("deploy").join(format!("{version}-{}", std::process::id()));
+            let shipped = stage(arguments, &staged).and_then(|()| {
+                println!("deploy: {version} to {}", host.name());
+                host.copy(&staged, &folder.path)
+            });
+            // Also after a failure, which is the error to show: it is a copy, with passwords.
+            let removed = if staged.exists() { fs::remove_dir_all(&staged) } else { Ok(()) };
             shipped?;
+            removed.with_context(|| format!("cannot remove {}", staged.display()))?;
             version
         }
     };
@@ -110,11 +114,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let service = arguments.service.to_possible_value().expect("every variant has a name");
     let status = host.run_as_root(&format!(
-        "env SERVICE={} WAIT={} KEEP={} CPUS={} ACCEPT={} sh {}/host.sh {verb}",
+        "env SERVICE={} WAIT={} KEEP={} ACCEPT={} sh {}/host.sh {verb}",
         service.get_name(),
         arguments.wait,
         arguments.keep,
-        arguments.cpus.as_deref().unwrap_or_default(),
         if arguments.accept_problems { "yes" } else { "no" },
         folder.path
     ))?;
@@ -144,8 +147,9 @@ impl Drop for Folder<'_> {
     }
 }
 
-/// Everything of a release in a folder of this machine.
-fn stage(arguments: &Arguments, version: &str) -> Result<PathBuf> {
+/// Puts everything of a release into a folder of this machine, which only its user may enter: the configuration may hold
+/// passwords.
+fn stage(arguments: &Arguments, staged: &Path) -> Result<()> {
     // First what costs nothing: a configuration that is no TOML needs no build.
     let text = fs::read_to_string(&arguments.config)
         .with_context(|| format!("cannot read the configuration {}", arguments.config.display()))?;
@@ -157,9 +161,9 @@ fn stage(arguments: &Arguments, version: &str) -> Result<PathBuf> {
             process::target_directory()?.join("release")
         }
     };
-    let staged = process::target_directory()?.join("deploy").join(format!("{version}-{}", std::process::id()));
     let bin = staged.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
+    let mut private = fs::DirBuilder::new();
+    private.recursive(true).mode(0o700).create(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
     for program in PROGRAMS {
         let from = binaries.join(program);
         fs::copy(&from, bin.join(program)).with_context(|| format!("no program {}", from.display()))?;
@@ -171,12 +175,13 @@ fn stage(arguments: &Arguments, version: &str) -> Result<PathBuf> {
         ("feedhandler.service", deployed_unit(&unit, arguments.cpus.as_deref())?),
         ("feedhandler.sysusers", fs::read_to_string(config("feedhandler.sysusers"))?),
         ("endpoint", endpoint),
+        ("cpus", arguments.cpus.clone().unwrap_or_default()),
         ("host.sh", SCRIPT.to_owned()),
     ];
     for (name, text) in files {
         fs::write(staged.join(name), text).with_context(|| format!("cannot write {name}"))?;
     }
-    Ok(staged)
+    Ok(())
 }
 
 /// A name that sorts by time and says what it is: `20261124T201500Z-0.1.0-21cdc21`.

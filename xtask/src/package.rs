@@ -27,9 +27,12 @@ pub struct Arguments {
     out: Option<PathBuf>,
 }
 
+/// Where the configuration goes; it may hold passwords, so that only root and the handler read it.
+const CONFIG: &str = "etc/feedhandler/feedhandler.toml";
+
 /// Files of config/, and where they go.
 const FILES: [(&str, &str); 6] = [
-    ("feedhandler.toml", "etc/feedhandler/feedhandler.toml"),
+    ("feedhandler.toml", CONFIG),
     ("feedhandler.service", "lib/systemd/system/feedhandler.service"),
     ("feedhandler.sysusers", "usr/lib/sysusers.d/feedhandler.conf"),
     ("alerts.yml", "usr/share/doc/feedhandler/examples/alerts.yml"),
@@ -39,11 +42,16 @@ const FILES: [(&str, &str); 6] = [
 
 const CONFFILES: &str = "/etc/feedhandler/feedhandler.toml\n";
 
-/// DPKG_ROOT: the package may be installed into another root, such as an image's, where nothing runs.
+/// DPKG_ROOT: the package may be installed into another root, such as an image's, where nothing runs and groups have numbers
+/// of their own. dpkg keeps the configuration's group and mode in an upgrade.
 const POSTINST: &str = r#"#!/bin/sh
 set -e
 if [ "$1" = configure ]; then
     systemd-sysusers ${DPKG_ROOT:+--root="$DPKG_ROOT"} feedhandler.conf
+    if [ -z "$2" ] && [ -e "$DPKG_ROOT/etc/feedhandler/feedhandler.toml" ]; then
+        group=$(sed -n 's/^feedhandler:[^:]*:\([0-9]*\):.*/\1/p' "$DPKG_ROOT/etc/group")
+        chgrp "${group:-feedhandler}" "$DPKG_ROOT/etc/feedhandler/feedhandler.toml"
+    fi
     if [ -d "$DPKG_ROOT/run/systemd/system" ]; then systemctl --quiet daemon-reload; fi
 fi
 "#;
@@ -73,8 +81,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let root = out.join(format!(".feedhandler-{}", std::process::id()));
     let packed = pack(&binaries, &root, &out);
-    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+    // Also after a failure, which is the error to show; it may have come before there was anything.
+    let removed = if root.exists() { fs::remove_dir_all(&root) } else { Ok(()) };
     println!("package: {}", packed?.display());
+    removed.with_context(|| format!("cannot remove {}", root.display()))?;
     Ok(())
 }
 
@@ -88,7 +98,8 @@ fn pack(binaries: &Path, root: &Path, out: &Path) -> Result<PathBuf> {
     }
     for (from, to) in FILES {
         let from = process::workspace().join("config").join(from);
-        put(&root.join(to), &fs::read(&from).with_context(|| from.display().to_string())?, 0o644)?;
+        let mode = if to == CONFIG { 0o640 } else { 0o644 };
+        put(&root.join(to), &fs::read(&from).with_context(|| from.display().to_string())?, mode)?;
     }
     for shell in [("bash", "bash-completion/completions/feedctl"), ("zsh", "zsh/vendor-completions/_feedctl")] {
         let feedctl = root.join("usr/bin/feedctl");

@@ -1,19 +1,20 @@
 //! A GLIMPSE server: gives every client that logs in the same snapshot, or does not as it should.
 //!
-//! Source: Nasdaq, *SoupBinTCP*, version 3.00, as far as a snapshot needs it. Real sockets and threads: one that accepts, one per
-//! connection.
+//! Source: Nasdaq, *SoupBinTCP*, version 3.00, as far as a snapshot needs it. Real sockets and threads.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-/// How often a thread looks whether the server is over.
+use crate::soup::acceptor::Acceptor;
+use crate::soup::packet::{self, Session, accepted, packet};
+
+/// How often a connection's thread looks whether the server is over.
 const TICK: Duration = Duration::from_millis(5);
 
 /// Bytes of a Login Request.
@@ -43,9 +44,7 @@ pub enum Manner {
 /// What is served.
 #[derive(Debug)]
 struct Content {
-    session: String,
-    /// Number that the answer to the login names.
-    first: u64,
+    session: Session,
     messages: Vec<Vec<u8>>,
     /// For the next connections, the last first; then honest.
     manners: Vec<Manner>,
@@ -55,24 +54,9 @@ struct Content {
 /// A running server; ends when dropped.
 #[derive(Debug)]
 pub struct GlimpseServer {
-    address: SocketAddrV4,
     content: Arc<Mutex<Content>>,
     connections: Arc<AtomicU64>,
-    is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// A logical packet.
-#[must_use]
-pub fn packet(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(payload.len() + 1).expect("shorter than the longest packet");
-    [&length.to_be_bytes()[..], &[kind], payload].concat()
-}
-
-/// Login Accepted.
-#[must_use]
-pub fn accepted(session: &str, next: u64) -> Vec<u8> {
-    packet(b'A', format!("{session:>10}{next:>20}").as_bytes())
+    acceptor: Acceptor,
 }
 
 impl GlimpseServer {
@@ -81,36 +65,23 @@ impl GlimpseServer {
     /// # Errors
     /// If the address is not to be had.
     pub fn start(address: SocketAddrV4, session: &str, messages: Vec<Vec<u8>>) -> Result<Self> {
-        let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-        listener.set_nonblocking(true)?;
-        let SocketAddr::V4(address) = listener.local_addr()? else { unreachable!("bound to IPv4") };
         let (manners, logins) = (Vec::new(), Vec::new());
-        let content = Content { session: session.to_owned(), first: 1, messages, manners, logins };
+        let content = Content { session: packet::session(session), messages, manners, logins };
         let content = Arc::new(Mutex::new(content));
         let (connections, is_over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let (served, counted, told) = (Arc::clone(&content), Arc::clone(&connections), Arc::clone(&is_over));
-        let accept = move || {
-            let mut open = Vec::new();
-            while !told.load(Relaxed) {
-                let Ok((stream, _)) = listener.accept() else {
-                    std::thread::sleep(TICK);
-                    continue;
-                };
-                counted.fetch_add(1, Relaxed);
-                let (content, told) = (Arc::clone(&served), Arc::clone(&told));
-                // However a client leaves: the next one is served.
-                open.push(std::thread::spawn(move || drop(serve(stream, &content, &told))));
-            }
-            open.into_iter().for_each(|thread| drop(thread.join()));
-        };
-        let thread = std::thread::Builder::new().name("glimpse".to_owned()).spawn(accept)?;
-        Ok(Self { address, content, connections, is_over, thread: Some(thread) })
+        let acceptor = Acceptor::start(address, is_over, move |stream| {
+            counted.fetch_add(1, Relaxed);
+            // However a client leaves: the next one is served.
+            drop(serve(stream, &served, &told));
+        })?;
+        Ok(Self { content, connections, acceptor })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddrV4 {
-        self.address
+        self.acceptor.address()
     }
 
     /// What it does with the next connections; with those after them it is honest.
@@ -118,11 +89,6 @@ impl GlimpseServer {
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         content.manners = manners.into_iter().collect();
         content.manners.reverse();
-    }
-
-    /// The number that it answers logins with.
-    pub fn begin_at(&self, first: u64) {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).first = first;
     }
 
     /// Connections so far.
@@ -135,15 +101,6 @@ impl GlimpseServer {
     #[must_use]
     pub fn logins(&self) -> Vec<Vec<u8>> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner).logins.clone()
-    }
-}
-
-impl Drop for GlimpseServer {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -168,7 +125,7 @@ fn serve(mut stream: TcpStream, content: &Mutex<Content>, is_over: &AtomicBool) 
         let mut content = content.lock().unwrap_or_else(PoisonError::into_inner);
         content.logins.push(login);
         let manner = content.manners.pop().unwrap_or(Manner::Honest);
-        (manner, accepted(&content.session, content.first), content.messages.clone())
+        (manner, accepted(&content.session, 1), content.messages.clone())
     };
     let data: Vec<Vec<u8>> = messages.iter().map(|message| packet(b'S', message)).collect();
     let whole = || [answer.clone(), data.concat()].concat();

@@ -9,8 +9,11 @@ use std::process::{Command, Stdio};
 
 use crate::binaries::program;
 use crate::tools::workspace;
+use crate::turn::turn;
 use rig::{Init, Rig, outcome};
 
+/// Who may read the configuration.
+const MODE: &str = "stat -L -c '%a %U:%G' /opt/feedhandler/current/feedhandler.toml";
 const READY: &str = "/opt/feedhandler/current/bin/feedctl ready";
 
 /// The doctor sees a port in use and warns, since it could be the handler that runs; but it is sshd's.
@@ -20,6 +23,7 @@ fn taken_port(text: String) -> String {
 
 #[test]
 fn a_release_is_deployed_updated_and_rolled_back_on_a_host_without_systemd() {
+    let _turn = turn();
     let rig = Rig::new(Init::Sshd);
     let good = rig.config("good", |text| text);
     let bad = rig.config("bad", taken_port);
@@ -38,6 +42,7 @@ fn a_release_is_deployed_updated_and_rolled_back_on_a_host_without_systemd() {
     let (status, text) = outcome(rig.release(&good, &[]));
     assert!(status == 0 && text.contains("\nready: "), "{text}");
     let first = rig.current();
+    assert_eq!(rig.ssh(MODE), "600 root:root", "it may hold passwords");
     let group = [239, 10, 0, 1].into();
     assert!(rig.site.namespace.joined_groups("fh-in").expect("the table").contains(&group), "it runs");
     // The host by itself, and fewer cores.
@@ -46,14 +51,24 @@ fn a_release_is_deployed_updated_and_rolled_back_on_a_host_without_systemd() {
     assert!(text.contains("to this host") && text.contains("\nready: "), "{text}");
     let second = rig.current();
     assert!(second > first, "{second} {first}");
-    let cores = rig.ssh("grep Cpus_allowed_list: /proc/$(pgrep -x feedhandler)/status");
-    assert!(cores.ends_with("\t0"), "{cores}");
+    let cores = || rig.ssh("grep Cpus_allowed_list: /proc/$(pgrep -x feedhandler)/status");
+    assert!(cores().ends_with("\t0"), "{}", cores());
+    // Cores that are not there: said while the old release still runs.
+    let before = rig.ssh("pgrep -x feedhandler");
+    let (status, text) = outcome(rig.release(&good, &["--cpus", "8000"]));
+    assert!(status == 2 && text.contains("refused: cores 8000"), "{text}");
+    assert_eq!(rig.ssh("pgrep -x feedhandler"), before);
 
     let (status, text) = outcome(rig.release(&bad, &[]));
     assert!(status == 1 && text.contains(&format!("rolled back to {second}, which is ready")), "{text}");
     assert!(text.contains("127.0.0.1:2222 is in use"), "the cause is shown: {text}");
     assert_eq!(rig.current(), second);
     assert_eq!(rig.ssh(READY), "ready");
+    assert!(cores().ends_with("\t0"), "the cores are the release's: {}", cores());
+    // One that ends before anybody looks (as it does where there is one core) is started again, and given up soon.
+    let (status, text) = outcome(rig.release_of(&rig.doomed(), &good, &["--wait", "60", "--cpus", "0"]));
+    assert!(status == 1 && text.contains(&format!("rolled back to {second}, which is ready")), "{text}");
+    assert!(text.contains("ended with status 7; starting it again"), "{text}");
     // It comes up, but never becomes ready: one interface is down.
     let pair = ["link", "add", "fh-idle", "type", "veth", "peer", "name", "far-idle"];
     rig.site.namespace.ip(&pair).expect("ip link");
@@ -74,6 +89,7 @@ fn a_release_is_deployed_updated_and_rolled_back_on_a_host_without_systemd() {
 
 #[test]
 fn a_connection_that_breaks_does_not_keep_the_host_from_rolling_back() {
+    let _turn = turn();
     let rig = Rig::new(Init::Sshd);
     let (status, text) = outcome(rig.release(&rig.config("good", |text| text), &[]));
     assert_eq!(status, 0, "{text}");
@@ -97,11 +113,20 @@ fn a_connection_that_breaks_does_not_keep_the_host_from_rolling_back() {
 
 #[test]
 fn under_systemd_the_unit_runs_hardened_is_watched_and_a_bad_release_is_rolled_back() {
+    let _turn = turn();
     let rig = Rig::new(Init::Systemd);
+    let bad = rig.config("bad", taken_port);
+    let (status, text) = outcome(rig.release(&bad, &[]));
+    assert!(status == 1 && text.contains("no release before it"), "{text}");
+    assert!(!rig.try_ssh("systemctl is-enabled feedhandler").status.success(), "the next boot has nothing to start");
     let good = rig.config("good", |text| text);
     let (status, text) = outcome(rig.release(&good, &["--cpus", "0-1"]));
     assert!(status == 0 && text.contains("(systemd)") && text.contains("\nready: "), "{text}");
     let first = rig.current();
+    assert_eq!(
+        (rig.ssh(MODE), rig.ssh("systemctl is-enabled feedhandler")),
+        ("640 root:feedhandler".into(), "enabled".into())
+    );
     let unit =
         rig.ssh("systemctl show feedhandler -p ActiveState -p StatusText -p User -p CPUAffinity -p LimitMEMLOCK");
     for property in
@@ -117,7 +142,7 @@ fn under_systemd_the_unit_runs_hardened_is_watched_and_a_bad_release_is_rolled_b
     }
     assert!(rig.site.attached());
 
-    let (status, text) = outcome(rig.release(&rig.config("bad", taken_port), &[]));
+    let (status, text) = outcome(rig.release(&bad, &[]));
     assert!(status == 1 && text.contains(&format!("rolled back to {first}, which is ready")), "{text}");
     assert_eq!(rig.ssh("systemctl is-active feedhandler"), "active");
 
@@ -140,7 +165,10 @@ fn systemd_has_no_complaint_about_the_unit() {
         command.args(arguments).arg(&path);
         outcome(command)
     };
-    assert_eq!(analyze(&["verify", "--man=no"]), (0, String::new()));
+    // It also reads what the unit is wanted by and ordered after: those are this machine's, as are their faults.
+    let (_, text) = analyze(&["verify", "--man=no"]);
+    let ours: Vec<&str> = text.lines().filter(|line| line.contains("feedhandler.service")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
     // Exposure in tenths of 10: 9.6 is a unit without any hardening.
     let (status, text) = analyze(&["security", "--offline=true", "--no-pager", "--threshold=25"]);
     assert_eq!(status, 0, "{text}");

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use feedhandler_testkit::mold::{self, Packet};
 
 use crate::site::{Running, Site};
 use crate::tools::{tool, workspace};
+use crate::turn::turn;
 use expressions::{board_expressions, metrics_of, rule_expressions};
 
 const MESSAGE: &[u8; 12] = b"S\0\0\0\0\0\0\0\0\0\x01O";
@@ -88,6 +88,7 @@ fn promtool_accepts_the_rules_and_they_pass_their_own_tests() {
 
 #[test]
 fn board_and_rules_use_only_what_is_exported_and_promtool_accepts_that() {
+    let _turn = turn();
     let site = Site::new();
     let _running = start(&site, "names");
     let (head, text) = scrape(&site, "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5");
@@ -189,9 +190,10 @@ impl Drop for Prometheus<'_> {
 
 #[test]
 fn a_real_prometheus_scrapes_the_handler_fills_the_board_and_raises_an_alert() {
+    let _turn = turn();
     let site = Site::new();
     let _running = start(&site, "scraped");
-    let prometheus = Prometheus::start(&site);
+    let mut prometheus = Prometheus::start(&site);
     prometheus.wait_for("up{job=\"feedhandler\"} == 1");
     send_messages(&site, 1, 200);
     let heartbeats = heartbeats(&site, 201);
@@ -215,5 +217,5 @@ fn a_real_prometheus_scrapes_the_handler_fills_the_board_and_raises_an_alert() {
     let out = "alertname=\"FeedhandlerInterfaceOut\",alertstate=\"firing\",interface=\"fh-in\",fault=\"no_carrier\"";
     prometheus.wait_for(&format!("ALERTS{{{out}}}"));
     prometheus.wait_for("ALERTS{alertname=\"FeedhandlerNotReady\"}");
-    assert!(Path::new("/proc").join(prometheus.child.id().to_string()).exists());
+    assert!(prometheus.child.try_wait().is_ok_and(|status| status.is_none()), "Prometheus has not ended");
 }

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::binaries::{program, xtask};
+use crate::turn::turn;
 
 fn run(command: &mut Command) -> String {
     let output = command.output().expect("starts");
@@ -45,6 +47,7 @@ fn dpkg(root: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn the_package_installs_keeps_the_configuration_and_goes() {
+    let _turn = turn();
     let out = TempDir::new().expect("a folder");
     let package = build(out.path());
     let package = package.to_str().expect("UTF-8");
@@ -58,7 +61,8 @@ fn the_package_installs_keeps_the_configuration_and_goes() {
         ("-rwxr-xr-x", "./usr/bin/feedhandler"),
         ("-rwxr-xr-x", "./usr/bin/feedctl"),
         ("-rw-r--r--", "./lib/systemd/system/feedhandler.service"),
-        ("-rw-r--r--", "./etc/feedhandler/feedhandler.toml"),
+        // It may hold passwords.
+        ("-rw-r-----", "./etc/feedhandler/feedhandler.toml"),
         ("-rw-r--r--", "./usr/share/bash-completion/completions/feedctl"),
     ] {
         let line = contents.lines().find(|line| line.ends_with(file));
@@ -72,6 +76,10 @@ fn the_package_installs_keeps_the_configuration_and_goes() {
     dpkg(root.path(), &["--install", package]);
     let users = fs::read_to_string(root.path().join("etc/passwd")).expect("the user was made");
     assert!(users.contains("feedhandler:") && own_users() == before, "there, and not on this machine");
+    let groups = fs::read_to_string(root.path().join("etc/group")).expect("its group");
+    let group = || fs::metadata(&config).expect("installed").gid().to_string();
+    let is_its_group = || groups.lines().any(|line| line.starts_with("feedhandler:") && line.contains(&group()));
+    assert!(group() != "0" && is_its_group(), "the handler may read it: {} {groups}", group());
     let installed = root.path().join("usr/bin/feedhandler");
     assert!(run(Command::new(&installed).arg("--version")).starts_with("feedhandler 0.1.0"));
     run(Command::new(&installed).args(["doctor", "--help"]));
@@ -79,8 +87,20 @@ fn the_package_installs_keeps_the_configuration_and_goes() {
     fs::write(&config, "# mine\n").expect("a file");
     dpkg(root.path(), &["--install", package]);
     assert_eq!(fs::read_to_string(&config).expect("kept"), "# mine\n");
+    assert!(is_its_group() && fs::metadata(&config).expect("kept").mode() & 0o777 == 0o640);
     dpkg(root.path(), &["--remove", "feedhandler"]);
     assert!(config.exists() && !installed.exists());
     dpkg(root.path(), &["--purge", "feedhandler"]);
     assert!(!config.exists());
+}
+
+#[test]
+fn programs_that_are_not_there_are_named_and_nothing_stays() {
+    let (out, nowhere) = (TempDir::new().expect("a folder"), Path::new("/nonexistent/programs"));
+    let mut command = Command::new(xtask());
+    command.args(["package", "--binaries"]).arg(nowhere).arg("--out").arg(out.path());
+    let output = command.output().expect("starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("no program /nonexistent/programs/feedhandler"), "{text}");
+    assert_eq!(fs::read_dir(out.path()).expect("a folder").count(), 0);
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::Site;
+use crate::turn::turn;
 
 /// Messages until one satisfies; all of them.
 fn until(manager: &UnixDatagram, is_it: impl Fn(&str) -> bool) -> Vec<String> {
@@ -26,6 +27,7 @@ fn until(manager: &UnixDatagram, is_it: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[test]
 fn the_service_manager_hears_ready_watchdog_faults_and_the_end() {
+    let _turn = turn();
     let site = Site::new();
     let path = site.files.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
@@ -55,6 +57,7 @@ fn the_service_manager_hears_ready_watchdog_faults_and_the_end() {
 
 #[test]
 fn feedctl_ready_says_why_not_by_text_and_exit_status() {
+    let _turn = turn();
     let site = Site::new();
     let running = site.start("asked");
     let ready = running.feedctl(&["ready", "--wait", "10"]);

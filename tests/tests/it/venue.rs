@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -56,6 +56,18 @@ fn sessions_follow_each_other_on_a_given_interface() {
     });
 }
 
+/// A process that does not outlive a test that fails; its namespaces go with the next sweep.
+struct Ended(Option<Child>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// The same test binary, as a process of its own that is interrupted.
 #[test]
 fn an_interrupt_ends_it_and_removes_its_namespaces() {
@@ -69,8 +81,8 @@ fn an_interrupt_ends_it_and_removes_its_namespaces() {
     let test = "venue::an_interrupt_ends_it_and_removes_its_namespaces";
     let mut command = Command::new(std::env::current_exe().expect("where this program is"));
     command.args(["--exact", test, "--nocapture"]).env("FEEDHANDLER_TEST_INSIDE", "1").stdout(Stdio::piped());
-    let child = command.spawn().expect("starts");
-    let pid = Pid::from_child(&child);
+    let mut child = Ended(Some(command.spawn().expect("starts")));
+    let pid = Pid::from_child(child.0.as_ref().expect("it runs"));
     let ours = || {
         let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.file_name());
         let mine = format!("-{}-", pid.as_raw_nonzero());
@@ -83,7 +95,7 @@ fn an_interrupt_ends_it_and_removes_its_namespaces() {
     assert_eq!(ours(), 3, "exchange, handler and consumer");
     std::thread::sleep(Duration::from_secs(1));
     kill_process(pid, Signal::INT).expect("SIGINT");
-    let output = child.wait_with_output().expect("ends");
+    let output = child.0.take().expect("it runs").wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("session LAB0000001"), "{text}");
     assert!(text.contains("ip netns exec fh-handler-") && text.contains("run --config"), "{text}");

@@ -8,8 +8,8 @@
 #   host.sh status                    what is installed and how it is
 #   host.sh supervise                 the service manager of hosts that have none
 #
-# From the environment: SERVICE (systemd, process, auto), WAIT (seconds), KEEP (releases), CPUS (list or empty),
-# ACCEPT (yes: the doctor's problems do not matter).
+# From the environment: SERVICE (systemd, process, auto), WAIT (seconds), KEEP (releases), ACCEPT (yes: the doctor's problems
+# do not matter). The cores are the release's (its file `cpus`, a list or empty): it goes back to them when it is gone back to.
 set -u
 root=/opt/feedhandler
 pidfile=/run/feedhandler/supervisor.pid
@@ -52,7 +52,12 @@ supervise() {
     while [ -z "$stopping" ]; do
         "$root/current/bin/feedhandler" run --config "$root/current/feedhandler.toml" &
         child=$!
-        while alive "$child"; do wait "$child"; status=$?; done
+        # It may have ended before anybody looks, and a signal ends a wait early.
+        while :; do
+            wait "$child"
+            status=$?
+            alive "$child" || break
+        done
         if [ "$status" = 0 ]; then break; fi
         failures=$((failures + 1))
         echo "$failures" >"$pidfile.failures"
@@ -85,8 +90,9 @@ start_process() {
     rm -f "$pidfile.failures"
     # One old log is kept, and none grows for ever.
     if [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt 67108864 ]; then mv -f "$log" "$log.1"; fi
+    cpus=$(cat "$root/current/cpus")
     pin=
-    if [ -n "${CPUS:-}" ]; then pin="taskset -c $CPUS"; fi
+    if [ -n "$cpus" ]; then pin="taskset -c $cpus"; fi
     # shellcheck disable=SC2086
     setsid $pin sh "$root/current/host.sh" supervise </dev/null >>"$log" 2>&1 9>&- &
     echo $! >"$pidfile"
@@ -97,6 +103,7 @@ restart() {
     if [ "$service" = systemd ]; then
         install -m 644 "$root/current/feedhandler.sysusers" /etc/sysusers.d/feedhandler.conf &&
             systemd-sysusers /etc/sysusers.d/feedhandler.conf &&
+            chgrp feedhandler "$root/current/feedhandler.toml" && chmod 640 "$root/current/feedhandler.toml" &&
             install -m 644 "$root/current/feedhandler.service" "$unit.new" && mv -f "$unit.new" "$unit" &&
             systemctl daemon-reload && systemctl --quiet enable feedhandler.service &&
             systemctl restart feedhandler.service
@@ -158,6 +165,8 @@ activate() {
     last_words
     if [ -z "$before" ] || [ "$before" = "$1" ]; then
         stop_service
+        # What is enabled would be tried at every boot, again and again.
+        if [ "$service" = systemd ]; then systemctl --quiet disable feedhandler.service; fi
         rm -f "$root/current"
         fail 1 "$1 does not become ready, and there is no release before it to go back to: nothing runs"
     fi
@@ -172,9 +181,19 @@ activate() {
 judge() {
     folder=$1
     "$folder/bin/feedhandler" --version >/dev/null || fail 2 "the program does not run on this host: another architecture or older libraries, or $folder is mounted noexec (TMPDIR names another folder)"
+    cpus=$(cat "$folder/cpus")
     pin=
     # Isolated cores are the service's, though not this session's.
-    if command -v taskset >/dev/null; then pin="taskset -c ${CPUS:-0-$(($(nproc --all) - 1))}"; fi
+    if command -v taskset >/dev/null; then
+        pin="taskset -c ${cpus:-0-$(($(nproc --all) - 1))}"
+        # Its own failure would look like the doctor's warnings.
+        if ! $pin true 2>/dev/null; then
+            [ -z "$cpus" ] || fail 2 "refused: cores $cpus are not to be had on this host (it has 0-$(($(nproc --all) - 1)))"
+            pin=
+        fi
+    elif [ -n "$cpus" ] && [ "$service" = process ]; then
+        fail 2 "refused: cores $cpus are asked for, and this host has no taskset (package util-linux)"
+    fi
     $pin "$folder/bin/feedhandler" doctor --config "$folder/feedhandler.toml" 2>&1
     case $? in
     0 | 1) say "doctor: no problem on this host" ;;
@@ -206,10 +225,13 @@ try)
 deploy)
     lock
     judge "$2"
-    # Copied under another name first: a release is there as a whole or not at all.
-    rm -rf "$root/releases/.$3"
-    mkdir "$root/releases/.$3" && cp -R "$2/." "$root/releases/.$3/" && chmod -R u=rwX,go=rX "$root/releases/.$3" &&
-        sync -f "$root/releases" && mv -T "$root/releases/.$3" "$root/releases/$3" || fail 1 "cannot install $3"
+    # Copied under another name first: a release is there as a whole or not at all. The configuration may hold passwords: it
+    # is root's, and its group's under systemd (restart), at every moment.
+    new="$root/releases/.$3"
+    rm -rf "$new"
+    (umask 077 && mkdir "$new" && cp -R "$2/." "$new/") && chmod -R u=rwX,go=rX "$new/"* &&
+        chmod 600 "$new/feedhandler.toml" && chmod 755 "$new" &&
+        sync -f "$root/releases" && mv -T "$new" "$root/releases/$3" || fail 1 "cannot install $3"
     # Whoever shipped it may not be there any more to do so.
     rm -rf "${2:?}"
     activate "$3"

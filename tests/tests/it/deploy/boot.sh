@@ -1,15 +1,25 @@
 # The host that tests deploy to: this machine's files, with /etc, /opt, /run and logs of its own, in namespaces that the
 # caller has made (mount, pid, network). Ends as pid 1 of it: sshd, or systemd with sshd as its only service.
 #
-#   boot.sh sshd|systemd FILES SSHD LIBRARIES      FILES: a folder with sshd_config, key.pub and room for what is mounted
+#   boot.sh sshd|systemd FILES SSHD LIBRARIES PROGRAMS      FILES: a folder with sshd_config, key.pub and room for what is
+#                                                           mounted; PROGRAMS: a folder that the host has, too
 set -e
-kind=$1 files=$2 sshd=$3 libraries=$4
+kind=$1 files=$2 sshd=$3 libraries=$4 programs=$5
 mount --make-rprivate /
 mount -t proc proc /proc
 mkdir -p "$files/etc"
 cp -a /etc/. "$files/etc"
 mount --bind "$files/etc" /etc
-for folder in /opt /run /var/log; do mount -t tmpfs tmpfs "$folder"; done
+for folder in /opt /run /var/log /var/tmp; do mount -t tmpfs tmpfs "$folder"; done
+# What the host makes in /tmp (mktemp, PrivateTmp) is its own, too; what it is given there stays in its place.
+mkdir /run/tmp
+mount --bind /tmp /run/tmp
+mount -t tmpfs tmpfs /tmp
+chmod 1777 /tmp /var/tmp
+for folder in "$files" "$programs"; do
+    case $folder in /tmp/*) mkdir -p "$folder" && mount --bind "/run$folder" "$folder" ;; esac
+done
+umount /run/tmp
 mkdir -p /run/sshd /etc/sysusers.d
 # sshd wants a user for its unprivileged half, and a root that is not locked.
 grep -q '^sshd:' /etc/passwd || echo 'sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd

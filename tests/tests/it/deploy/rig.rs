@@ -20,12 +20,11 @@ pub enum Init {
     Systemd,
 }
 
-/// The host; ended when dropped.
+/// The host; ended when dropped, then what it had is removed, in this order.
 pub struct Rig {
-    pub site: Site,
     init: Child,
-    /// Where systemd makes its own; removed with it.
-    cgroup: PathBuf,
+    _cgroup: Option<Cgroup>,
+    pub site: Site,
 }
 
 impl Rig {
@@ -59,9 +58,8 @@ impl Rig {
         for name in ["feedhandler", "feedctl"] {
             run(Command::new("strip").arg("-o").arg(files.join("bin").join(name)).arg(program(name)));
         }
-        let cgroup = cgroups().join(site.namespace.name());
-        fs::create_dir(&cgroup).expect("a cgroup");
-        let rig = Self { init: boot(&site, init, &cgroup), site, cgroup };
+        let cgroup = (init == Init::Systemd).then(|| Cgroup::new(site.namespace.name()));
+        let rig = Self { init: boot(&site, init, cgroup.as_ref()), _cgroup: cgroup, site };
         let deadline = Instant::now() + TIMEOUT;
         while !rig.try_ssh("true").status.success() {
             let log = fs::read_to_string(rig.site.files.path().join("boot.log")).unwrap_or_default();
@@ -89,9 +87,25 @@ impl Rig {
 
     /// The same for a new release.
     pub fn release(&self, config: &Path, arguments: &[&str]) -> Command {
+        self.release_of(&self.site.files.path().join("bin"), config, arguments)
+    }
+
+    /// The same with other programs than the good ones.
+    pub fn release_of(&self, binaries: &Path, config: &Path, arguments: &[&str]) -> Command {
         let mut command = self.command(arguments);
-        command.arg("--binaries").arg(self.site.files.path().join("bin")).arg("--config").arg(config);
+        command.arg("--binaries").arg(binaries).arg("--config").arg(config);
         command
+    }
+
+    /// A folder of programs, of which the handler is sound until it is to run.
+    pub fn doomed(&self) -> PathBuf {
+        let (good, folder) = (self.site.files.path().join("bin"), self.site.files.path().join("doomed"));
+        fs::create_dir(&folder).expect("a folder");
+        fs::copy(good.join("feedctl"), folder.join("feedctl")).expect("a program");
+        let script = format!("#!/bin/sh\n[ \"$1\" != run ] || exit 7\nexec {}/feedhandler \"$@\"\n", good.display());
+        fs::write(folder.join("feedhandler"), script).expect("a file");
+        run(Command::new("chmod").arg("755").arg(folder.join("feedhandler")));
+        folder
     }
 
     /// The line of shell that deploys a new release from the host to itself.
@@ -137,35 +151,53 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let _ = self.init.kill();
         let _ = self.init.wait();
-        // Its processes die with pid 1, which takes the kernel a moment.
+    }
+}
+
+/// A control group of this machine, in which systemd makes its own; removed when dropped, which its processes have to precede.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        // Those of tests that were killed: their namespaces are gone. One with processes in it is not removed.
+        for entry in fs::read_dir(cgroups()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("fh-") && !Path::new("/run/netns").join(&name).exists() {
+                remove_folders(&entry.path());
+            }
+        }
+        let path = cgroups().join(name);
+        fs::create_dir(&path).expect("a cgroup");
+        Self(path)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Processes die with pid 1, which takes the kernel a moment.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while self.cgroup.exists() && Instant::now() < deadline {
-            remove_folders(&self.cgroup);
+        while self.0.exists() && Instant::now() < deadline {
+            remove_folders(&self.0);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-fn boot(site: &Site, init: Init, cgroup: &Path) -> Child {
+fn boot(site: &Site, init: Init, cgroup: Option<&Cgroup>) -> Child {
     let libraries = fs::read_dir(tools::folder().join("usr/lib")).expect("tools").flatten();
     let libraries =
         libraries.map(|entry| entry.path()).find(|path| path.join("libwrap.so.0").exists()).expect("libwrap");
+    // Whatever ends this program ends the host.
+    let script = "[ -z \"$0\" ] || echo $$ > \"$0/cgroup.procs\"; exec setpriv --pdeathsig KILL \"$@\"";
     let mut command = Command::new("sh");
-    command.arg("-c").arg("echo $$ > \"$0/cgroup.procs\"; exec \"$@\"").arg(cgroup);
-    command.args([
-        "ip",
-        "netns",
-        "exec",
-        site.namespace.name(),
-        "unshare",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount",
-    ]);
+    command.arg("-c").arg(script).arg(cgroup.map_or(Path::new(""), |cgroup| &cgroup.0));
+    command.args(["ip", "netns", "exec", site.namespace.name(), "unshare"]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount"]);
     command.args(["--cgroup", "--uts", "sh"]).arg(workspace("tests/tests/it/deploy/boot.sh"));
     command.arg(if init == Init::Systemd { "systemd" } else { "sshd" });
     command.arg(site.files.path()).arg(tool("sshd")).arg(libraries);
+    // target: where the tests and their programs are.
+    command.arg(tools::folder().parent().expect("target/tools"));
     let log = File::create(site.files.path().join("boot.log")).expect("a file");
     command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("starts")
 }

@@ -13,11 +13,14 @@ use feedhandler::metrics::{ChannelCounts, SnapshotCounts};
 use feedhandler::snapshot;
 use feedhandler_testkit::consumer::{CheckSettings, Checker, Sent, SessionTruth, joined_truth};
 use feedhandler_testkit::day::{Day, DaySettings};
-use feedhandler_testkit::glimpse::server::{GlimpseServer, Manner, accepted, packet};
+use feedhandler_testkit::glimpse::server::{GlimpseServer, Manner};
 use feedhandler_testkit::glimpse::{Glimpse, end};
 use feedhandler_testkit::mold::{Packet, Session};
+use feedhandler_testkit::soup::packet::{accepted, packet};
 
 use feedhandler_testkit::bench_worker::{BenchWorker, plan_with};
+
+use crate::turn::turn;
 
 const SESSION: Session = *b"GLIMPSE001";
 const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
@@ -137,6 +140,7 @@ fn late_truth() -> SessionTruth {
 
 #[test]
 fn a_snapshot_is_fetched_and_joined_however_tcp_cuts_it() {
+    let _turn = turn();
     for manner in [Manner::Honest, Manner::Pieces(1), Manner::Pieces(3), Manner::Pieces(1000)] {
         let server = server(glimpse());
         server.behave([manner.clone()]);
@@ -154,7 +158,7 @@ fn a_snapshot_is_fetched_and_joined_however_tcp_cuts_it() {
 type Wrong = (&'static str, Manner, fn(&SnapshotCounts) -> u64);
 
 fn hostile() -> Vec<Wrong> {
-    let said = |packets: &[Vec<u8>]| Manner::Say([&[accepted("GLIMPSE001", 1)], packets].concat().concat());
+    let said = |packets: &[Vec<u8>]| Manner::Say([&[accepted(&SESSION, 1)], packets].concat().concat());
     let spin = |messages: &[Vec<u8>]| said(&messages.iter().map(|message| packet(b'S', message)).collect::<Vec<_>>());
     let whole = glimpse();
     let with_end = |next: u64| spin(&[&whole[..whole.len() - 1], &[end(next)]].concat());
@@ -175,10 +179,10 @@ fn hostile() -> Vec<Wrong> {
         ("floods with nothing", Manner::Flood, silent),
         ("password", Manner::Say(packet(b'J', b"A")), login),
         ("no session", Manner::Say(packet(b'J', b"S")), login),
-        ("other session", Manner::Say(accepted("OTHER00001", 1)), |counts| counts.failed_session),
-        ("not from the first message", Manner::Say(accepted("GLIMPSE001", 7)), malformed),
+        ("other session", Manner::Say(accepted(b"OTHER00001", 1)), |counts| counts.failed_session),
+        ("not from the first message", Manner::Say(accepted(&SESSION, 7)), malformed),
         ("no number", Manner::Say(packet(b'A', b"GLIMPSE001                 4x2")), malformed),
-        ("answers twice", said(&[accepted("GLIMPSE001", 1)]), malformed),
+        ("answers twice", said(&[accepted(&SESSION, 1)]), malformed),
         ("data before the answer", Manner::Say(packet(b'S', b"x")), malformed),
         ("a packet of no length", said(&[vec![0, 0]]), malformed),
         ("an event", with(event(b'E', 31)), malformed),
@@ -198,6 +202,7 @@ const KEYS: &str = "timeout_ms = 300\nmax_messages = 2000\n";
 
 #[test]
 fn a_server_that_does_wrong_is_left_for_one_that_does_not() {
+    let _turn = turn();
     for (what, manner, reason) in hostile() {
         let (bad, good) = (server(glimpse()), server(glimpse()));
         bad.behave([manner]);
@@ -211,6 +216,7 @@ fn a_server_that_does_wrong_is_left_for_one_that_does_not() {
 
 #[test]
 fn servers_that_all_do_wrong_cost_the_books_and_never_the_live_path() {
+    let _turn = turn();
     for (what, manner, reason) in hostile() {
         let bad = server(glimpse());
         bad.behave(vec![manner; 100]);
@@ -225,6 +231,7 @@ fn servers_that_all_do_wrong_cost_the_books_and_never_the_live_path() {
 
 #[test]
 fn a_refused_password_is_not_tried_again_and_nobody_waits_for_it() {
+    let _turn = turn();
     let bad = [server(vec![]), server(vec![])];
     bad.iter().for_each(|bad| bad.behave(vec![Manner::Say(packet(b'J', b"A")); 9]));
     let mut late = Late::new(&[&bad[0], &bad[1]], "give_up_ms = 3_600_000", false);
@@ -235,6 +242,7 @@ fn a_refused_password_is_not_tried_again_and_nobody_waits_for_it() {
 
 #[test]
 fn a_server_that_breaks_off_is_asked_again_and_one_that_trickles_is_left() {
+    let _turn = turn();
     let server_again = server(glimpse());
     server_again.behave([Manner::BreakOff(0.3), Manner::BreakOff(0.8)]);
     let mut late = Late::new(&[&server_again], "", true);
@@ -252,16 +260,13 @@ fn a_server_that_breaks_off_is_asked_again_and_one_that_trickles_is_left() {
 
 #[test]
 fn nobody_listens_and_another_session_can_be_allowed() {
+    let _turn = turn();
     let good = GlimpseServer::start(ANY, "OWN", glimpse()).expect("a server");
     let mut late = Late::new(&[&good], "same_session = false", true);
     late.live_until(|late| late.join() == JoinState::Joined);
     assert_eq!(late.finish().joined, 1);
 
-    let nobody = server(vec![]);
-    let address = nobody.address();
-    drop(nobody);
-    let good = server(glimpse());
-    let gone = GlimpseServer::start(address, "GLIMPSE001", vec![]).expect("its port is free");
+    let (gone, good) = (server(vec![]), server(glimpse()));
     let mut late = Late::new(&[&gone, &good], "", true);
     drop(gone);
     late.live_until(|late| late.join() == JoinState::Joined);
@@ -270,6 +275,7 @@ fn nobody_listens_and_another_session_can_be_allowed() {
 
 #[test]
 fn a_session_seen_from_its_first_message_asks_nobody() {
+    let _turn = turn();
     let server = server(glimpse());
     let mut late = Late::new(&[&server], "", true);
     late.sequence = 1;
