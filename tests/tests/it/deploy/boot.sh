@@ -24,6 +24,8 @@ mkdir -p /run/sshd /etc/sysusers.d
 # sshd wants a user for its unprivileged half, and a root that is not locked.
 grep -q '^sshd:' /etc/passwd || echo 'sshd:x:64999:65534::/run/sshd:/usr/sbin/nologin' >>/etc/passwd
 sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
+# A shell that reads nothing of this machine's root at every command: what that starts may leave locks in its home.
+sed -i 's|^\(root:.*:\)[^:]*$|\1/bin/sh|' /etc/passwd
 if [ "$kind" = sshd ]; then
     LD_LIBRARY_PATH=$libraries exec "$sshd" -D -e -f "$files/sshd_config"
 fi
