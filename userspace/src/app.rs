@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
+use crate::beside::Beside;
 use crate::clock;
 use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
@@ -19,7 +20,7 @@ use crate::keeper;
 use crate::limits;
 use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
-use crate::recovery::{self, Ends, Recovery};
+use crate::recovery::{Ends, Recovery};
 use crate::retransmission::{self, Retransmission};
 use crate::snapshot;
 use crate::source::{self, Source};
@@ -105,11 +106,11 @@ struct Up {
     /// Dropped last: that is when NIC settings go back.
     keepers: keeper::Running,
     desk: Arc<Desk>,
-    recovery: Option<recovery::Running>,
-    snapshots: Option<snapshot::Running>,
-    source: Option<source::Running>,
+    recovery: Option<Beside>,
+    snapshots: Option<Beside>,
+    source: Option<Beside>,
     /// Ends after the workers: as long as they send, consumers may ask.
-    retransmission: Option<retransmission::Running>,
+    retransmission: Option<Beside>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,

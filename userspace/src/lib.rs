@@ -15,6 +15,7 @@ pub mod worker;
 
 pub mod replay;
 
+pub mod beside;
 pub mod control;
 pub mod edge;
 pub mod keeper;

@@ -18,14 +18,13 @@ mod tests;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use gaps::GapSet;
 pub use planner::{Ask, Planner, PlannerSettings, Rejected};
 
+use crate::beside::Beside;
 use crate::clock::monotonic_ns;
 use crate::config::plan::{ChannelPlan, Plan, RecoveryPlan, TransportKind};
 use crate::feed::transport::moldudp64;
@@ -155,24 +154,6 @@ pub struct Recovery {
     ends: Vec<Ends>,
 }
 
-/// The running thread; ends and is waited for when dropped.
-#[derive(Debug)]
-pub struct Running {
-    thread: Option<JoinHandle<()>>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the recovery thread panicked: nothing was asked for any more");
-        }
-    }
-}
-
 impl Recovery {
     /// Opens the sockets of a plan's channels. Needs no privilege.
     ///
@@ -211,19 +192,15 @@ impl Recovery {
     ///
     /// # Errors
     /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Running>> {
+    pub fn start(mut self) -> io::Result<Option<Beside>> {
         if self.channels.is_empty() {
             return Ok(None);
         }
-        let is_over = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&is_over);
-        let thread = std::thread::Builder::new().name("recovery".to_owned()).spawn(move || {
-            while !told.load(Relaxed) {
-                self.cycle(monotonic_ns());
-                self.wait();
-            }
+        let thread = Beside::repeat("recovery", move || {
+            self.cycle(monotonic_ns());
+            self.wait();
         })?;
-        Ok(Some(Running { thread: Some(thread), is_over }))
+        Ok(Some(thread))
     }
 
     /// Takes what workers and servers say, and asks.

@@ -16,8 +16,6 @@ mod tests;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,6 +24,7 @@ pub use limits::{Limit, Limits};
 pub use responder::{Refused, Responder};
 pub use store::{Extent, Missing, Store};
 
+use crate::beside::Beside;
 use crate::clock::monotonic_ns;
 use crate::config::plan::Plan;
 use crate::feed::transport::moldudp64::HEADER_BYTES;
@@ -129,24 +128,6 @@ pub struct Retransmission {
     buffer: Vec<u8>,
 }
 
-/// The running thread; ends and is waited for when dropped.
-#[derive(Debug)]
-pub struct Running {
-    thread: Option<JoinHandle<()>>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the retransmission thread panicked: no request was answered any more");
-        }
-    }
-}
-
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, Default)]
 struct Outlook {
@@ -175,19 +156,15 @@ impl Retransmission {
     ///
     /// # Errors
     /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Running>> {
+    pub fn start(mut self) -> io::Result<Option<Beside>> {
         if self.servers.is_empty() {
             return Ok(None);
         }
-        let is_over = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&is_over);
-        let thread = std::thread::Builder::new().name("retransmission".to_owned()).spawn(move || {
-            while !told.load(Relaxed) {
-                let outlook = self.cycle(monotonic_ns());
-                self.wait(outlook);
-            }
+        let thread = Beside::repeat("retransmission", move || {
+            let outlook = self.cycle(monotonic_ns());
+            self.wait(outlook);
         })?;
-        Ok(Some(Running { thread: Some(thread), is_over }))
+        Ok(Some(thread))
     }
 
     /// Takes what was sent, then answers what is asked.

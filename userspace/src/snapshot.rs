@@ -15,7 +15,6 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -23,6 +22,7 @@ use tracing::{error, info, warn};
 pub use fetch::{Failure, Request, fetch};
 pub use spin::{Snapshot, Spin, SpinError};
 
+use crate::beside::Beside;
 use crate::clock::monotonic_ns;
 use crate::config::plan::{Plan, SnapshotPlan};
 use crate::feed::transport::moldudp64::{END_OF_SESSION, HEARTBEAT};
@@ -74,30 +74,12 @@ struct Job {
     counts: SnapshotCounts,
 }
 
-/// The running threads; they end, and are waited for, when dropped.
-#[derive(Debug)]
-pub struct Running {
-    threads: Vec<JoinHandle<()>>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                error!("a snapshot thread panicked");
-            }
-        }
-    }
-}
-
 /// Starts a thread for each channel that begins with a snapshot.
 ///
 /// # Errors
 /// The system's, if it has no thread for us.
-pub fn start(plan: &Plan, ends: &[Ends]) -> io::Result<Running> {
-    let mut running = Running { threads: Vec::new(), is_over: Arc::default() };
+pub fn start(plan: &Plan, ends: &[Ends]) -> io::Result<Beside> {
+    let mut running = Beside::new("snapshot");
     for (index, channel) in plan.channels.iter().enumerate() {
         let Some(wanted) = &channel.snapshot else { continue };
         let Some(ends) = ends.iter().find(|ends| ends.worker == channel.worker) else { continue };
@@ -109,11 +91,10 @@ pub fn start(plan: &Plan, ends: &[Ends]) -> io::Result<Running> {
             login,
             line: plan.snapshot_line(index),
             ends: ends.clone(),
-            is_over: Arc::clone(&running.is_over),
+            is_over: running.is_over(),
             counts: SnapshotCounts::default(),
         };
-        let thread = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || job.run())?;
-        running.threads.push(thread);
+        running.start(move |_| job.run())?;
     }
     Ok(running)
 }

@@ -16,11 +16,11 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::event::{Timespec, poll};
 
+use crate::beside::Beside;
 use crate::clock::monotonic_ns;
 use crate::config::plan::{Password, Plan};
 use crate::net::handoff::Handoff;
@@ -81,24 +81,6 @@ pub struct Source {
     ends: Vec<Ends>,
 }
 
-/// The running thread; logs out, ends and is waited for when dropped.
-#[derive(Debug)]
-pub struct Running {
-    thread: Option<JoinHandle<()>>,
-    is_over: Arc<AtomicBool>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of TCP channels panicked: nothing was received from them any more");
-        }
-    }
-}
-
 impl Source {
     /// Prepares a plan's channels; reads passwords, so it is to be called before privileges are given up.
     ///
@@ -133,20 +115,19 @@ impl Source {
     ///
     /// # Errors
     /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Running>> {
+    pub fn start(mut self) -> io::Result<Option<Beside>> {
         if self.links.is_empty() {
             return Ok(None);
         }
-        let is_over = Arc::<AtomicBool>::default();
-        let told = Arc::clone(&is_over);
-        let thread = std::thread::Builder::new().name("soupbintcp".to_owned()).spawn(move || {
-            while !told.load(Relaxed) {
+        let mut thread = Beside::new("soupbintcp");
+        thread.start(move |is_over| {
+            while !is_over.load(Relaxed) {
                 self.cycle(monotonic_ns());
                 self.wait(monotonic_ns());
             }
             self.links.iter_mut().for_each(Link::log_out);
         })?;
-        Ok(Some(Running { thread: Some(thread), is_over }))
+        Ok(Some(thread))
     }
 
     fn cycle(&mut self, now_ns: u64) {

@@ -67,7 +67,7 @@ struct Rig {
     plan: Plan,
     retainers: Vec<Retainer>,
     shared: Arc<WorkerShared>,
-    _running: Running,
+    _running: Beside,
 }
 
 impl Rig {

@@ -59,7 +59,7 @@ struct Rig {
     rx: HandoffRx,
     frames: Frames,
     line: u16,
-    running: Option<Running>,
+    running: Option<Beside>,
 }
 
 impl Rig {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use feedhandler::beside::Beside;
 use feedhandler::clock::monotonic_ns;
 use feedhandler::config::midnights;
 use feedhandler::feed::{ChannelState, JoinState};
@@ -49,7 +50,7 @@ fn server(messages: Vec<Vec<u8>>) -> GlimpseServer {
 /// A handler's channel that is joined late.
 struct Late {
     bench: BenchWorker,
-    running: Option<snapshot::Running>,
+    running: Option<Beside>,
     checker: Checker,
     day: Day,
     sequence: u64,
