@@ -77,3 +77,18 @@ fn mistakes_say_what_is_legal_and_no_password_is_printed() {
         assert!(!error.contains("secret") && error.lines().count() == 1, "{error}");
     }
 }
+
+/// Errors go to logs; what may be a password does not.
+#[test]
+fn a_syntax_error_shows_no_password() {
+    for wrong in [
+        "servers = [\"10.0.0.9:1\"]\npassword = \"hush77\nusername = \"x\"\n",
+        "servers = [\"10.0.0.9:1\"]\npasword = \"hush77\"\n",
+        "servers = [\"10.0.0.9:1\"]\npassword = \"hush77\"\npassword = \"hush77\"\n",
+        "servers = [\"10.0.0.9:1\"]\npassword = 7712345\n",
+    ] {
+        let error = parse(&over_tcp(wrong)).unwrap_err().to_string();
+        assert!(!error.contains("hush77") && !error.contains("7712345"), "{error}");
+        assert!(error.contains("test.toml:"), "{error}");
+    }
+}
