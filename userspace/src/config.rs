@@ -13,6 +13,8 @@ mod locate;
 mod midnights;
 pub mod plan;
 #[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
 mod tests;
 
 pub use error::{ConfigError, Problem};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Config, Host};
+use crate::config::sample::{DESTINATION, LINE, one_channel};
 use crate::feed::Holes;
 use crate::net::handoff::handoff;
 use crate::net::{Batch, Frames};
@@ -12,37 +12,7 @@ use crate::net::{Batch, Frames};
 const SESSION: [u8; 10] = *b"SESSION001";
 
 fn plan(recovery: &str) -> Plan {
-    let text = format!(
-        r#"
-        [handler]
-        name = "test"
-        [[interface]]
-        name = "lo"
-        mode = "socket"
-        [[worker]]
-        name = "w0"
-        [[feed]]
-        name = "itch"
-        transport = "moldudp64"
-        decoder = "itch50"
-        publisher_id = 2
-        time_zone = "America/New_York"
-        [[feed.channel]]
-        name = "equities"
-        [feed.channel.recovery]
-        {recovery}
-        [[feed.channel.line]]
-        name = "A"
-        interface = "lo"
-        group = "239.255.1.2:26400"
-        [[destination]]
-        name = "out"
-        channel = "itch/equities"
-        interface = "lo"
-        group = "239.255.1.1:30001"
-        "#
-    );
-    Config::parse(&text, "test.toml", &Host { cores: vec![] }).unwrap()
+    one_channel(&format!("[feed.channel.recovery]\n{recovery}\n{LINE}"), DESTINATION)
 }
 
 /// Both ends of what connects the thread with a worker.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::config::{Config, Host};
+use crate::config::sample::{LINE, one_channel};
 use crate::feed::transport::moldudp64::write_header;
 use crate::metrics::RetransmissionCounts;
 use crate::publish::Retainer;
@@ -18,27 +18,8 @@ fn free_port() -> u16 {
 
 /// One channel to two destinations, each with a server, with this in the table of the first.
 fn plan(more: &str) -> Plan {
-    let text = format!(
+    let destinations = format!(
         r#"
-        [handler]
-        name = "test"
-        [[interface]]
-        name = "lo"
-        mode = "socket"
-        [[worker]]
-        name = "w0"
-        [[feed]]
-        name = "itch"
-        transport = "moldudp64"
-        decoder = "itch50"
-        publisher_id = 2
-        time_zone = "America/New_York"
-        [[feed.channel]]
-        name = "equities"
-        [[feed.channel.line]]
-        name = "A"
-        interface = "lo"
-        group = "239.255.1.2:26400"
         [[destination]]
         name = "records"
         channel = "itch/equities"
@@ -59,7 +40,7 @@ fn plan(more: &str) -> Plan {
         free_port(),
         free_port()
     );
-    Config::parse(&text, "test.toml", &Host { cores: vec![] }).unwrap()
+    one_channel(LINE, &destinations)
 }
 
 /// The servers as they run, and what feeds them.

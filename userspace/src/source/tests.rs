@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Config, Host};
+use crate::config::sample::{DESTINATION, one_channel};
 use crate::feed::transport::moldudp64::{self, Blocks};
 use crate::feed::transport::{PacketHeader, PacketKind};
 use crate::metrics::{SoupCounts, SoupState};
@@ -18,23 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn plan(servers: &[SocketAddr], more: &str) -> Plan {
     let servers: Vec<String> = servers.iter().map(|server| format!("\"{server}\"")).collect();
-    let text = format!(
+    let channel = format!(
         r#"
-        [handler]
-        name = "test"
-        [[interface]]
-        name = "lo"
-        mode = "socket"
-        [[worker]]
-        name = "w0"
-        [[feed]]
-        name = "itch"
-        transport = "moldudp64"
-        decoder = "itch50"
-        publisher_id = 2
-        time_zone = "America/New_York"
-        [[feed.channel]]
-        name = "equities"
         start = "first"
         [feed.channel.soupbintcp]
         servers = [{}]
@@ -42,15 +27,10 @@ fn plan(servers: &[SocketAddr], more: &str) -> Plan {
         password = "secret"
         reconnect_ms = 10
         {more}
-        [[destination]]
-        name = "out"
-        channel = "itch/equities"
-        interface = "lo"
-        group = "239.255.1.1:30001"
         "#,
         servers.join(", ")
     );
-    Config::parse(&text, "test.toml", &Host { cores: vec![] }).unwrap()
+    one_channel(&channel, DESTINATION)
 }
 
 /// The thread, and the worker's end of its ring.
