@@ -1,13 +1,16 @@
 //! `feedhandler.control.v1.Control` over a [`Desk`].
 #![forbid(unsafe_code)]
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use feedhandler_proto::v1::{
-    GetStatusRequest, GetStatusResponse, ListGroupsRequest, ListGroupsResponse, Selector as WireSelector,
-    SubscribeRequest, SubscribeResponse, UnsubscribeRequest, UnsubscribeResponse, WatchEventsRequest,
-    control_server::Control,
+    ChangeRequest, ChangeResponse, DrainRequest, DrainResponse, GetConfigRequest, GetConfigResponse, GetLatencyRequest,
+    GetLatencyResponse, GetStatusRequest, GetStatusResponse, ListGroupsRequest, ListGroupsResponse, RecoverRequest,
+    RecoverResponse, ReloadRequest, Selector as WireSelector, SubscribeRequest, SubscribeResponse, UnsubscribeRequest,
+    UnsubscribeResponse, WatchEventsRequest, WatchLatencyRequest, WatchStatusRequest, control_server::Control,
 };
+use tokio_stream::Stream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
@@ -73,6 +76,43 @@ fn caller<T>(request: &Request<T>) -> String {
 #[tonic::async_trait]
 impl Control for ControlService {
     type WatchEventsStream = Events;
+    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<GetStatusResponse, Status>> + Send>>;
+    type WatchLatencyStream = Pin<Box<dyn Stream<Item = Result<GetLatencyResponse, Status>> + Send>>;
+
+    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
+        Err(Status::unimplemented("WatchStatus"))
+    }
+
+    async fn get_latency(&self, _: Request<GetLatencyRequest>) -> Result<Response<GetLatencyResponse>, Status> {
+        Err(Status::unimplemented("GetLatency"))
+    }
+
+    async fn watch_latency(
+        &self,
+        _: Request<WatchLatencyRequest>,
+    ) -> Result<Response<Self::WatchLatencyStream>, Status> {
+        Err(Status::unimplemented("WatchLatency"))
+    }
+
+    async fn change(&self, _: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("Change"))
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("Reload"))
+    }
+
+    async fn get_config(&self, _: Request<GetConfigRequest>) -> Result<Response<GetConfigResponse>, Status> {
+        Err(Status::unimplemented("GetConfig"))
+    }
+
+    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        Err(Status::unimplemented("Recover"))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        Err(Status::unimplemented("Drain"))
+    }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<SubscribeResponse>, Status> {
         let by = caller(&request);

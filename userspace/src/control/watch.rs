@@ -84,7 +84,8 @@ fn of(
             What::MessagesLost(lost) => lost.channel == channel,
             What::ChannelChanged(changed) => changed.channel == channel,
             What::LineSwitched(switched) => switched.channel == channel,
-            What::InterfaceFault(_) => false,
+            What::SessionBegan(began) => began.channel == channel,
+            What::InterfaceFault(_) | What::OperatorAction(_) => false,
             What::EventsMissed(_) => true,
         };
     is_wanted.then_some(Ok(event))

@@ -59,6 +59,15 @@ fn line(event: &Event) -> String {
         }
         Some(What::InterfaceFault(fault)) if fault.over => format!("{}: no longer {}", fault.interface, fault.fault),
         Some(What::InterfaceFault(fault)) => format!("{}: {}, {}", fault.interface, fault.fault, fault.particulars),
+        Some(What::SessionBegan(began)) => {
+            format!("{}: session {} begins ({}) with message {}", began.channel, began.session, began.how, began.first)
+        }
+        Some(What::OperatorAction(action)) if action.error.is_empty() => {
+            format!("{} by {}: {}", action.action, action.by, action.changes.join("; "))
+        }
+        Some(What::OperatorAction(action)) => {
+            format!("{} asked by {} and refused: {}", action.action, action.by, action.error)
+        }
         Some(What::EventsMissed(missed)) => format!("{} events missed: too slow", missed.count),
     };
     format!("{time:.3}  {what}")
