@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{LinePlan, Plan};
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::handoff::{Handoff, handoff};
@@ -58,14 +58,10 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
     })
 }
 
-/// For each line of the plan: its channel, and which copy of it the line is.
+/// Which copy of its channel a line is: its name says it, whatever other line comes or goes.
 #[must_use]
-pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
-    let role = |index, line: &crate::config::plan::LinePlan| {
-        let first = plan.channels[line.channel].lines.first() == Some(&index);
-        (line.channel, if first { LineRole::A } else { LineRole::B })
-    };
-    plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
+pub fn line_role(line: &LinePlan) -> LineRole {
+    if line.name == "B" { LineRole::B } else { LineRole::A }
 }
 
 /// A worker, the control side's link to it, and the ends of what other threads feed it with, if any do.
@@ -80,14 +76,15 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
     let (channels, lines) = channels(plan, index, &ports, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
+    let recovers = plan.channels.values().any(|channel| channel.worker == index && channel.recovery.is_some());
     let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
-    let datagrams = plan.channels.iter().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
-        let (datagrams, rx) = handoff(source::DATAGRAMS);
-        ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
-        datagrams
-    });
-    let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
+    let datagrams =
+        plan.channels.values().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
+            let (datagrams, rx) = handoff(source::DATAGRAMS);
+            ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+            datagrams
+        });
+    let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
         lines,
@@ -115,7 +112,7 @@ fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consu
 
 /// Adds the port for snapshots to a worker's, if one of its channels begins with one; returns the threads' end.
 pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Option<Handoff> {
-    plan.channels.iter().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
+    plan.channels.values().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
     let (packets, rx) = handoff(snapshot::PACKETS);
     ports.push(Port { frames: Frames::heap(snapshot::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
     Some(packets)
@@ -151,8 +148,8 @@ type Channels = (Vec<(usize, Channel)>, Vec<Option<LineSlot>>);
 
 fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<Channels, BuildError> {
     let mut channels = Vec::new();
-    let mut slots = vec![None; plan.channels.len()];
-    for (index, wanted) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
+    let mut slots = vec![None; plan.channels.room()];
+    for (index, wanted) in plan.channels.iter().filter(|(_, wanted)| wanted.worker == worker) {
         let payload_bytes = longest_payload(plan, worker, index, ports);
         let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
         let channel =
@@ -161,9 +158,10 @@ fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<C
         channels.push((index, channel));
     }
     // Lines start disabled: control enables each once it is joined and has its rule.
-    let line =
-        |(channel, role): (usize, LineRole)| slots[channel].map(|channel| LineSlot { channel, role, enabled: false });
-    let lines = line_roles(plan).into_iter().map(line);
+    let slot = |line: &LinePlan| {
+        slots[line.channel].map(|channel| LineSlot { channel, role: line_role(line), enabled: false })
+    };
+    let lines = plan.lines.slots().map(|(_, line)| line.as_ref().and_then(slot));
     // Nobody switches these: without servers nothing comes.
     let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
     let snapshot = |channel| LineSlot { role: LineRole::Snapshot, ..recovered(channel) };

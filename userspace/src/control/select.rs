@@ -4,6 +4,7 @@
 use std::net::SocketAddrV4;
 
 use super::Desk;
+use crate::config::plan::LinePlan;
 
 /// Selects the lines that match every part given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,12 +61,13 @@ impl Desk {
     /// The selector is empty, malformed, or matches nothing.
     pub fn select(&self, selector: &Selector) -> Result<Vec<usize>, SelectError> {
         let Selector { channel, line, group, all } = selector;
-        let lines = || self.plan.lines.iter();
+        let plan = self.plan();
+        let lines = || plan.lines.values();
         let parts = [("channel", channel), ("line", line), ("group", group)];
         let given: Vec<String> =
             parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
         match (all, given.is_empty()) {
-            (true, true) => return Ok((0..lines().len()).collect()),
+            (true, true) => return Ok(plan.lines.indices().collect()),
             (true, false) => return Err(SelectError::AllAndMore),
             (false, true) => return Err(SelectError::Empty),
             (false, false) => {}
@@ -74,16 +76,16 @@ impl Desk {
             Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
             None => None,
         };
-        exists("channel", channel, self.plan.channels.iter().map(|channel| channel.name.clone()))?;
+        exists("channel", channel, plan.channels.values().map(|channel| channel.name.clone()))?;
         exists("line", line, lines().map(|line| line.name.clone()))?;
         exists("group", group, lines().map(|line| line.group.to_string()))?;
-        let matches = |index: &usize| {
-            let plan = &self.plan.lines[*index];
-            channel.as_ref().is_none_or(|name| *name == self.plan.channels[plan.channel].name)
-                && line.as_ref().is_none_or(|name| *name == plan.name)
-                && address.is_none_or(|group| group == plan.group)
+        let matches = |planned: &LinePlan| {
+            channel.as_ref().is_none_or(|name| *name == plan.channels[planned.channel].name)
+                && line.as_ref().is_none_or(|name| *name == planned.name)
+                && address.is_none_or(|group| group == planned.group)
         };
-        let found: Vec<usize> = (0..self.plan.lines.len()).filter(matches).collect();
+        let found = plan.lines.iter().filter(|(_, line)| matches(line));
+        let found: Vec<usize> = found.map(|(index, _)| index).collect();
         if found.is_empty() { Err(SelectError::NoMatch(given.join(", "))) } else { Ok(found) }
     }
 }

@@ -212,6 +212,6 @@ fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, Edg
 
 /// The rules of an interface's lines, for frames that the filter could not stamp.
 fn rules(plan: &Plan, interface: usize) -> Vec<(xdp_ebpf::GroupKey, xdp_ebpf::GroupRule)> {
-    let numbered = (0..).zip(&plan.lines).filter(|(_, line)| line.interface == interface);
+    let numbered = plan.numbered_lines().filter(|(_, line)| line.interface == interface);
     numbered.map(|(index, line)| (line.key(), line.rule(index))).collect()
 }
