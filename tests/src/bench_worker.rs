@@ -124,7 +124,6 @@ impl BenchWorker {
             destination: 0,
             channel: 0,
             port: 0,
-            port_destination: 0,
             format: destination.format,
             payload_bytes: destination.payload_bytes,
         });
@@ -144,7 +143,8 @@ impl BenchWorker {
             wants: None,
             shared: Arc::clone(&shared),
         });
-        let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
+        let link =
+            WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] };
         Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() }
     }
 

@@ -124,8 +124,13 @@ impl Bench {
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
         let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
-        let link =
-            WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
+        let link = WorkerLink {
+            index: 0,
+            commands: command_in.into(),
+            events: event_out.into(),
+            shared: Arc::clone(&shared),
+            payload_bytes: vec![],
+        };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link]);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
