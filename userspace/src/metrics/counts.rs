@@ -239,11 +239,13 @@ pub enum DropReason {
     TooLong,
     /// A packet over several frames of which a piece was missing.
     BrokenChain,
+    /// The channel that held it, or the destination that it was for, was removed while the handler ran.
+    Removed,
 }
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -263,6 +265,7 @@ impl DropReason {
         Self::LinkLost,
         Self::TooLong,
         Self::BrokenChain,
+        Self::Removed,
     ];
 
     /// Number of reasons.
@@ -291,6 +294,7 @@ impl DropReason {
             Self::LinkLost => "link_lost",
             Self::TooLong => "too_long",
             Self::BrokenChain => "broken_chain",
+            Self::Removed => "removed",
         }
     }
 

@@ -18,14 +18,12 @@ const END_REPEATS: u32 = 30;
 /// Where a stream goes and what it carries.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamSettings {
-    /// Index into the plan's destinations.
+    /// Index into the plan's destinations, and the number under which its port knows it.
     pub destination: usize,
     /// The channel that it carries.
     pub channel: ChannelIndex,
     /// Index of the worker's port.
     pub port: usize,
-    /// The destination's index within that port.
-    pub port_destination: usize,
     /// Content of the blocks.
     pub format: Format,
     /// Largest UDP payload, bytes.
@@ -76,19 +74,36 @@ impl Stream {
         }
     }
 
-    pub(super) fn retain(&mut self, retainer: Retainer) {
+    /// Has what it sends retained from now on.
+    pub fn retain(&mut self, retainer: Retainer) {
         self.retainer = Some(retainer);
     }
 
-    pub(super) fn channel(&self) -> ChannelIndex {
+    /// Takes away where it retains what it sends.
+    pub fn take_retainer(&mut self) -> Option<Retainer> {
+        self.retainer.take()
+    }
+
+    /// Begins within a session: the next message is `next`. What has ended by then is told as if it had ended now.
+    pub fn begin(&mut self, session: &Session, next: u64, has_ended: bool) {
+        self.position = Some(Position { session: *session, next, ends_left: has_ended.then_some(END_REPEATS) });
+    }
+
+    /// The channel that it carries.
+    #[must_use]
+    pub fn channel(&self) -> ChannelIndex {
         self.settings.channel
     }
 
-    pub(super) fn destination(&self) -> usize {
+    /// Index into the plan's destinations.
+    #[must_use]
+    pub fn destination(&self) -> usize {
         self.settings.destination
     }
 
-    pub(super) fn port(&self) -> usize {
+    /// Index of the worker's port that it leaves by.
+    #[must_use]
+    pub fn port(&self) -> usize {
         self.settings.port
     }
 
@@ -245,9 +260,9 @@ impl Stream {
     }
 
     fn send(&mut self, frame: Frame, payload_bytes: usize, out: &mut Outlets<'_>) {
-        let StreamSettings { port, port_destination, .. } = self.settings;
+        let StreamSettings { port, destination, .. } = self.settings;
         // What the port refuses it counts, like everything that is lost behind this point.
-        if out.send(port, frame, payload_bytes, port_destination).is_ok() {
+        if out.send(port, frame, payload_bytes, destination).is_ok() {
             self.counts.packets += 1;
             self.counts.bytes += payload_bytes as u64;
             self.sent_since_tick = true;

@@ -19,8 +19,8 @@ impl Bench {
         let mut port = TxPort::Memory(MemoryTx::new());
         let group = "239.1.1.1:1".parse().unwrap();
         let header = crate::net::headers::Header::multicast([2; 6], 0, "10.0.0.1:1".parse().unwrap(), group, 1);
-        let port_destination = port.add_destination(header.unwrap()).unwrap();
-        let settings = StreamSettings { destination: 0, channel: 0, port: 0, port_destination, format, payload_bytes };
+        let destination = port.add_destination(header.unwrap()).unwrap();
+        let settings = StreamSettings { destination, channel: 0, port: 0, format, payload_bytes };
         let mut stream = Stream::new(settings);
         stream.set_input(&SESSION, 1, true);
         Self { frames: [Frames::heap(frame_count, 2048)], ports: [Some(port)], stream }
