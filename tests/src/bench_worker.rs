@@ -127,7 +127,8 @@ impl BenchWorker {
             port_destination: 0,
             format: destination.format,
             payload_bytes: destination.payload_bytes,
-        });
+        })
+        .routed(&destination.route);
         let settings = build::channel_settings(plan, 0, clock::utc_ns()).expect("a known time zone");
         let line = |(channel, role)| Some(LineSlot { channel, role, enabled: true });
         let (commands, command_queue) = rtrb::RingBuffer::<Command>::new(COMMAND_QUEUE);

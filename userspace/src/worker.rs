@@ -7,6 +7,7 @@
 
 mod housekeeping;
 mod ports;
+mod routes;
 #[cfg(test)]
 mod separation;
 pub mod shared;
@@ -25,7 +26,7 @@ use crate::feed::{Channel, LineRole};
 use crate::latency::StageHistograms;
 use crate::metrics::DropCounts;
 use crate::net::{Batch, Frames, Port, RxPort, TxPort};
-use crate::publish::{Publisher, Retainer};
+use crate::publish::{Publisher, Retainer, Route};
 use housekeeping::Schedule;
 use ports::Ports;
 use shared::{Command, Event, Wanted, WorkerShared};
@@ -85,6 +86,8 @@ pub struct Worker {
     line_drops: Vec<DropCounts>,
     channels: Vec<ChannelSlot>,
     publisher: Publisher,
+    /// A route that was replaced, while the event queue has no room for it.
+    route_out: Option<Box<Route>>,
     idle: Idle,
     commands: rtrb::Consumer<Command>,
     events: rtrb::Producer<Event>,
@@ -119,6 +122,7 @@ impl Worker {
             line_drops,
             channels,
             publisher,
+            route_out: None,
             idle,
             commands,
             events,
@@ -179,7 +183,7 @@ impl Worker {
         if self.next_latency.is_some() {
             self.swap_latency();
         }
-        if !self.hand_back_port() {
+        if !self.hand_back_port() || !self.hand_back_route() {
             return;
         }
         let Ok(command) = self.commands.pop() else { return };
@@ -201,6 +205,7 @@ impl Worker {
                 self.swap_latency();
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
+            Command::SetRoute { destination, route } => self.set_route(destination, route),
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();

@@ -134,6 +134,7 @@ fn publisher(plan: &Plan, index: usize) -> Publisher {
                 format: wanted.format,
                 payload_bytes: wanted.payload_bytes,
             })
+            .routed(&wanted.route)
         })
     });
     Publisher::new(streams.collect())

@@ -6,6 +6,7 @@
 mod gaps;
 mod interface;
 mod retransmission;
+mod route;
 mod soup;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -18,6 +19,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
+pub use route::{RecordKind, RoutePlan};
 pub use soup::{Password, SoupPlan};
 
 /// Everything that will run.
@@ -272,6 +274,8 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+    /// What of the channel it takes.
+    pub route: RoutePlan,
     /// What consumers can have again; `None` = nothing.
     pub retransmission: Option<RetransmissionPlan>,
 }

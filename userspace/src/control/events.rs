@@ -75,6 +75,7 @@ impl Events {
             }
             // Dropped here, and not by the worker: that closes sockets and unmaps memory.
             Event::PortOut(port) => drop(port),
+            Event::RouteOut(route) => drop(route),
             Event::Lost { channel, session, from, to } => {
                 let (name, session) = (plan.channels[channel].name.clone(), session_text(&session));
                 if self.limits[channel].allows(now_ns) {

@@ -17,6 +17,7 @@ use crate::metrics::{
     RetransmissionCounts, SharedCounts, SkewCounts, SnapshotCounts, SoupCounts,
 };
 use crate::net::Port;
+use crate::publish::Route;
 
 /// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
 pub const COMMAND_QUEUE: usize = 64;
@@ -41,6 +42,13 @@ pub enum Command {
         /// What takes its place.
         with: Box<Port>,
     },
+    /// Have a destination take what a route says from now on; the one that was comes back as an [`Event`].
+    SetRoute {
+        /// Index into `Plan::destinations`.
+        destination: usize,
+        /// What it takes.
+        route: Box<Route>,
+    },
     /// Leave the loop after flushing what is open.
     Stop,
 }
@@ -50,6 +58,8 @@ pub enum Command {
 pub enum Event {
     /// A port that was replaced. Dropping it closes its socket.
     PortOut(Box<Port>),
+    /// A route that was replaced, or that nobody was there for.
+    RouteOut(Box<Route>),
     /// The histograms that were swapped out, holding everything since the last swap.
     Latency(Box<StageHistograms>),
     /// Messages `from..to` of a channel were given up.
