@@ -13,6 +13,7 @@ mod grpc;
 mod interfaces;
 mod lines;
 mod listen;
+mod routes;
 mod select;
 mod serve;
 mod state;
@@ -32,6 +33,7 @@ pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
+pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
 

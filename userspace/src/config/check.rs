@@ -11,6 +11,7 @@ mod outputs;
 mod queues;
 mod recovery;
 mod retransmission;
+mod route;
 mod snapshot;
 mod sockets;
 mod soup;
