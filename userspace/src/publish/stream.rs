@@ -107,11 +107,15 @@ impl Stream {
         self.settings.port
     }
 
-    pub(super) fn counts(&self) -> &DestinationCounts {
+    /// Its counters.
+    #[must_use]
+    pub fn counts(&self) -> &DestinationCounts {
         &self.counts
     }
 
-    pub(super) fn drops(&self) -> &DropCounts {
+    /// What could not be built.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
         &self.drops
     }
 
