@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{LinePlan, Plan};
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::handoff::{Handoff, handoff};
@@ -59,14 +59,10 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
     })
 }
 
-/// For each line of the plan: its channel, and which copy of it the line is.
+/// Which copy of its channel a line is: its name says it, whatever other line comes or goes.
 #[must_use]
-pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
-    let role = |index, line: &crate::config::plan::LinePlan| {
-        let first = plan.channels[line.channel].lines.first() == Some(&index);
-        (line.channel, if first { LineRole::A } else { LineRole::B })
-    };
-    plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
+pub fn line_role(line: &LinePlan) -> LineRole {
+    if line.name == "B" { LineRole::B } else { LineRole::A }
 }
 
 /// A worker, the control side's link to it, and the ends of what other threads feed it with, if any do.
@@ -83,14 +79,15 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
     let (channels, lines) = channels(plan, index, &payload_bytes, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
+    let recovers = plan.channels.values().any(|channel| channel.worker == index && channel.recovery.is_some());
     let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
-    let datagrams = plan.channels.iter().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
-        let (datagrams, rx) = handoff(source::DATAGRAMS);
-        ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
-        datagrams
-    });
-    let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
+    let datagrams =
+        plan.channels.values().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
+            let (datagrams, rx) = handoff(source::DATAGRAMS);
+            ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+            datagrams
+        });
+    let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
         lines,
@@ -119,7 +116,7 @@ fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consu
 
 /// Adds the port for snapshots to a worker's, if one of its channels begins with one; returns the threads' end.
 pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Option<Handoff> {
-    plan.channels.iter().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
+    plan.channels.values().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
     let (packets, rx) = handoff(snapshot::PACKETS);
     ports.push(Port { frames: Frames::heap(snapshot::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
     Some(packets)
@@ -127,7 +124,7 @@ pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Op
 
 fn publisher(plan: &Plan, index: usize) -> Publisher {
     let of_it = |destination: &usize| plan.channels[plan.destinations[*destination].channel].worker == index;
-    Publisher::new((0..plan.destinations.len()).filter(of_it).map(|destination| stream(plan, destination)).collect())
+    Publisher::new(plan.destinations.indices().filter(of_it).map(|destination| stream(plan, destination)).collect())
 }
 
 /// The stream of a destination of the plan, which has sent nothing yet.
@@ -144,6 +141,7 @@ pub fn stream(plan: &Plan, destination: usize) -> Stream {
         format: wanted.format,
         payload_bytes: wanted.payload_bytes,
     })
+    .routed(&wanted.route)
 }
 
 /// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of
@@ -179,15 +177,15 @@ type Channels = (Vec<(usize, Channel)>, Vec<Option<LineSlot>>);
 fn channels(plan: &Plan, worker: usize, payload_bytes: &[usize], utc_ns: u64) -> Result<Channels, BuildError> {
     let mut channels = Vec::new();
     let mut lines = vec![None; plan.line_count()];
-    for (index, _) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
+    for (index, _) in plan.channels.iter().filter(|(_, wanted)| wanted.worker == worker) {
         let NewChannel { channel, own_lines, .. } = self::channel(plan, index, payload_bytes, utc_ns)?;
         // Nobody switches these: without servers nothing comes.
         for (line, role) in own_lines {
             lines[usize::from(line)] = Some(LineSlot { channel: channels.len(), role, enabled: true });
         }
         // Lines start disabled: control enables each once it is joined and has its rule.
-        for (line, (_, role)) in line_roles(plan).into_iter().enumerate().filter(|(_, (of, _))| *of == index) {
-            lines[line] = Some(LineSlot { channel: channels.len(), role, enabled: false });
+        for (line, wanted) in plan.lines.iter().filter(|(_, line)| line.channel == index) {
+            lines[line] = Some(LineSlot { channel: channels.len(), role: line_role(wanted), enabled: false });
         }
         channels.push((index, channel));
     }

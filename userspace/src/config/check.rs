@@ -11,6 +11,7 @@ mod outputs;
 mod queues;
 mod recovery;
 mod retransmission;
+mod route;
 mod snapshot;
 mod sockets;
 mod soup;
@@ -19,8 +20,10 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use xdp_ebpf::MAX_LINES;
+
 use super::file::{Config, Interface, Worker};
-use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Privileges, Unsubscribed, WorkerPlan};
+use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Privileges, Slots, Unsubscribed, WorkerPlan};
 use super::{Host, Problem};
 use values::{Checker, quoted};
 
@@ -34,6 +37,10 @@ const SOCKET_PATH_BYTES: usize = 107;
 /// A thread's name has 15 bytes (prctl(2), PR_SET_NAME); so has an interface's (IFNAMSIZ).
 const KERNEL_NAME_BYTES: usize = 15;
 const NAME_BYTES: usize = 32;
+/// What can be added while the handler runs, beside what the configuration has.
+const SPARE_CHANNELS: usize = 32;
+const SPARE_LINES: usize = 64;
+const SPARE_DESTINATIONS: usize = 64;
 
 const MODES: [(&str, Mode); 5] = [
     (Mode::Auto.label(), Mode::Auto),
@@ -68,9 +75,9 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         subscriptions_file: nic::subscriptions_file(&mut check, handler.subscriptions_file.as_deref()),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
-        channels: Vec::new(),
-        lines: Vec::new(),
-        destinations: Vec::new(),
+        channels: Slots::default(),
+        lines: Slots::default(),
+        destinations: Slots::default(),
     };
     let line_queues = feeds::check(&mut check, &config.feed, &mut plan);
     outputs::check(&mut check, &config.destination, &mut plan);
@@ -78,7 +85,15 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         queues::assign(&mut check, &mut plan, &line_queues);
         nic::together(&mut check, &config.interface, &mut plan, &line_queues);
     }
+    make_room(&mut plan);
     if check.problems.is_empty() { Ok(plan) } else { Err(check.problems) }
+}
+
+/// Vacant slots, for what is added while the handler runs. The filter tells no more lines apart.
+fn make_room(plan: &mut Plan) {
+    plan.channels.grow(plan.channels.room() + SPARE_CHANNELS);
+    plan.lines.grow((plan.lines.room() + SPARE_LINES).min(MAX_LINES as usize));
+    plan.destinations.grow(plan.destinations.room() + SPARE_DESTINATIONS);
 }
 
 fn grpc(check: &mut Checker, value: &str) -> Endpoint {

@@ -162,7 +162,7 @@ impl Bench {
 
     /// Serves while `work` runs, then shuts down and returns what `work` did.
     async fn served<T, F: Future<Output = T>>(&mut self, work: impl FnOnce(Served) -> F) -> T {
-        let listeners = Listeners::bind(self.desk.plan()).unwrap();
+        let listeners = Listeners::bind(&self.desk.plan()).unwrap();
         let served = Served { socket: self.socket(), metrics: listeners.metrics_address().unwrap() };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(Arc::clone(&self.desk), listeners, async {

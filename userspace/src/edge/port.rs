@@ -173,7 +173,7 @@ fn open_sockets(
     let rx = match wanted.rx.contains(&queue) {
         true => {
             let mut rx = SocketRx::new(&lines, &options)?;
-            rx.make_room(plan.lines.len() + 64);
+            rx.make_room(plan.lines.room());
             Some(RxPort::Socket(rx))
         }
         false => None,
@@ -213,7 +213,7 @@ fn register(
     port: &mut Port,
 ) -> Result<(), EdgeError> {
     let Some(tx) = &mut port.tx else { return Ok(()) };
-    tx.make_room(plan.destinations.len() + 64);
+    tx.make_room(plan.destinations.room());
     for (index, destination) in plan.destinations_of(worker, queue) {
         let placed = tx.put_destination(index, tx_destination(destination, interface, mode)?);
         assert!(matches!(placed, Ok(None)), "a new port has room for all destinations, and none of them yet");
@@ -247,7 +247,7 @@ fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, Edg
 /// The rules of an interface's lines, for frames that the filter could not stamp.
 #[must_use]
 pub fn rules(plan: &Plan, interface: usize) -> Rules {
-    let numbered = (0..).zip(&plan.lines).filter(|(_, line)| line.interface == interface);
+    let numbered = plan.numbered_lines().filter(|(_, line)| line.interface == interface);
     let rules: Vec<_> = numbered.map(|(index, line)| (line.key(), line.rule(index))).collect();
     Rules::new(&rules)
 }
