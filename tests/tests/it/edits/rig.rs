@@ -116,12 +116,22 @@ impl Rig {
 
     /// What was sent since the last call: port, destination, payload.
     pub fn sent(&mut self) -> Vec<(usize, usize, Vec<u8>)> {
-        let mut sent = vec![];
+        let of = |rig: &mut Self, port| rig.sent_by(port).into_iter().map(move |(to, payload)| (port, to, payload));
+        (0..PORTS).flat_map(|port| of(self, port)).collect()
+    }
+
+    /// The same by one port: destination, payload.
+    pub fn sent_by(&mut self, port: usize) -> Vec<(usize, Vec<u8>)> {
+        let Some(TxPort::Memory(port)) = self.worker.tx_mut(port) else { unreachable!("a memory port") };
+        port.take()
+    }
+
+    /// The same without copying or allocating: destination, payload.
+    pub fn drain(&mut self, mut each: impl FnMut(usize, &[u8])) {
         for index in 0..PORTS {
-            let Some(TxPort::Memory(port)) = self.worker.tx_mut(index) else { unreachable!("a memory port") };
-            sent.extend(port.take().into_iter().map(|(to, payload)| (index, to, payload)));
+            let Some(TxPort::Memory(port)) = self.worker.tx_mut(index) else { continue };
+            port.drain(&mut each);
         }
-        sent
     }
 
     /// The oldest event that waits.
