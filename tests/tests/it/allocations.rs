@@ -1,7 +1,11 @@
 //! A running worker allocates nothing.
 #![forbid(unsafe_code)]
 
-use feedhandler::feed::JoinState;
+use feedhandler::config::plan::Format;
+use feedhandler::feed::{JoinState, LineRole};
+use feedhandler::net::TxDestination;
+use feedhandler::worker::edit::{Edit, NewLine, NewStream, Retention};
+use feedhandler::worker::shared::{Command, Event};
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::exchange::{Exchange, ExchangeSettings, Transmission};
 use feedhandler_testkit::line::LineSettings;
@@ -10,6 +14,8 @@ use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
 use feedhandler::publish::retention;
 
+use crate::edits;
+use crate::edits::rig::Rig;
 use crate::retransmission::{responder, take_sent};
 use crate::snapshot::sim::packets;
 use feedhandler_testkit::bench_worker::{BenchWorker, plan, plan_with};
@@ -142,4 +148,68 @@ fn a_worker_whose_output_is_retained_allocates_nothing() {
 #[test]
 fn the_counter_can_count() {
     assert_eq!(allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1_u64)))).count_total, 1);
+}
+
+/// Nor does it when it is changed, and it frees nothing: channels, lines and streams come and go under load.
+#[test]
+fn a_worker_that_is_edited_allocates_and_frees_nothing() {
+    let mut rig = Rig::new();
+    let session = *b"SESSION001";
+    let packets: Vec<Vec<u8>> = (0..4_000_u64)
+        .map(|i| {
+            let mut packet = mold::Packet::new(&session, 1 + 2 * i);
+            (0..2).for_each(|_| packet.push(b"?message"));
+            packet.into_payload()
+        })
+        .collect();
+    let add = |i: usize| Edit {
+        add_channels: vec![edits::rig::channel(1 + i % 4)],
+        add_lines: vec![NewLine { line: 2, channel: 1 + i % 4, role: LineRole::A, socket: None }],
+        add_streams: vec![NewStream {
+            stream: edits::rig::stream(1, 1 + i % 4, i % 2, Format::Dbn),
+            retention: Retention::New(retention(1 << 16).0),
+            continues: false,
+            destination: TxDestination::Memory,
+        }],
+        ..Edit::default()
+    };
+    let remove = |i: usize| Edit {
+        remove_channels: vec![1 + i % 4],
+        remove_lines: vec![2],
+        remove_streams: vec![1],
+        ..Edit::default()
+    };
+    let both = |i: usize| [add(i).ready(), remove(i).ready()];
+    let mut edits = (0..50).flat_map(both).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>();
+    let mut back = Vec::with_capacity(edits.len());
+    let mut sent = [0; 2];
+    let counted = allocation_counter::measure(|| {
+        for (i, packet) in packets.iter().enumerate() {
+            match i % 40 {
+                0 => assert!(edits.pop().is_some_and(|edit| rig.link.send(Command::Edit(edit)).is_ok())),
+                1 => assert!(rig.link.send(Command::SetLine { line: 2, enabled: true }).is_ok()),
+                _ => {}
+            }
+            // Channel 0 gets all of it, the others what comes while they are there; they hold it behind what is missing.
+            rig.inject(0, (i % 2) as u16, packet);
+            rig.inject(1, 2, packet);
+            rig.cycle(50_000);
+            rig.drain(|to, _| sent[to] += 1);
+            while let Some(event) = rig.event() {
+                if let Event::Edited(edit) = event {
+                    back.push(edit);
+                }
+            }
+        }
+    });
+    assert!(edits.is_empty() && back.len() == 100 && back.iter().all(|edit| edit.is_done()));
+    assert!(back.iter().filter(|edit| edit.removed.channels.len() == 1).count() == 50);
+    let held: u64 =
+        back.iter().flat_map(|edit| &edit.removed.channels).map(|(_, channel)| channel.counts().held_packets).sum();
+    assert!(sent[0] > 3_000 && sent[1] > 0 && held > 500, "{sent:?} sent, {held} held");
+    assert_eq!(
+        (counted.count_total, counted.bytes_total, counted.count_current),
+        (0, 0, 0),
+        "allocations, bytes, frees"
+    );
 }

@@ -8,6 +8,7 @@ mod binaries;
 mod demo;
 mod deploy;
 mod doctor;
+mod edits;
 mod exchange_port;
 mod filter;
 mod foreign;

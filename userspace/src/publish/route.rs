@@ -99,6 +99,16 @@ impl Route {
         self.session = old.session;
     }
 
+    /// Nothing was withheld before it.
+    pub(super) fn missed_nothing(&mut self) {
+        self.withheld.fill(0);
+    }
+
+    /// Whether it leaves nothing out.
+    pub(super) fn takes_all(&self) -> bool {
+        self.instruments.is_empty() && self.kinds == ALL_KINDS
+    }
+
     /// What the destination gets of a block, the notice aside, and how many records that is.
     #[inline]
     pub(super) fn select<'a>(
