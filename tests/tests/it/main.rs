@@ -28,6 +28,7 @@ mod queues;
 mod recovery;
 mod restart;
 mod retransmission;
+mod routes;
 mod sessions;
 mod simulation;
 mod site;
