@@ -31,6 +31,7 @@ mod recovery;
 mod reflection;
 mod restart;
 mod retransmission;
+mod routes;
 mod sessions;
 mod simulation;
 mod site;

@@ -6,6 +6,7 @@
 
 mod canary;
 mod metrics;
+mod routes;
 mod service;
 mod sockets;
 mod state;
@@ -33,6 +34,8 @@ struct WorkerStub {
     /// Its sockets are refused every group while set.
     is_refused: AtomicBool,
     switched: Mutex<Vec<(usize, bool)>>,
+    /// Destinations that got a route, with what says which.
+    routed: Mutex<Vec<(usize, String)>>,
 }
 
 impl WorkerStub {
@@ -46,6 +49,9 @@ impl WorkerStub {
                 while !worker.is_stuck.load(Relaxed)
                     && let Ok(command) = commands.pop()
                 {
+                    if let Command::SetRoute { destination, route } = &command {
+                        locked(&worker.routed).push((*destination, format!("{route:?}")));
+                    }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
                         if worker.is_refused.load(Relaxed) && enabled {
