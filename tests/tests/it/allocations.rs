@@ -15,7 +15,6 @@ use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 use feedhandler::config::plan::{RecordKind, RoutePlan};
 use feedhandler::metrics::DestinationCounts;
 use feedhandler::publish::{Route, retention};
-use feedhandler::worker::shared::{Command, Event};
 
 use crate::edits;
 use crate::edits::rig::Rig;

@@ -70,11 +70,11 @@ impl Both {
         let streams = [0, 1].map(|number| {
             let header =
                 Header::multicast([2; 6], 0, "10.0.0.1:1".parse().unwrap(), "239.1.1.1:1".parse().unwrap(), 1).unwrap();
+            assert_eq!(tx.add_destination(header).unwrap(), number);
             Stream::new(StreamSettings {
                 destination: number,
                 channel: 0,
                 port: 0,
-                port_destination: tx.add_destination(header).unwrap(),
                 format: FORMATS[number],
                 payload_bytes: 1472,
             })

@@ -38,9 +38,9 @@ fn packets(day: &DaySettings) -> Vec<Vec<u8>> {
 fn measure(packets: &[Vec<u8>], route: &RoutePlan) -> f64 {
     let mut tx = TxPort::Memory(MemoryTx::with_capacity(1 << 10, 1 << 20));
     let (source, group) = ("10.0.0.1:1".parse().unwrap(), "239.1.1.1:1".parse().unwrap());
-    let port_destination = tx.add_destination(Header::multicast([2; 6], 0, source, group, 1).unwrap()).unwrap();
-    let (destination, channel, port, payload_bytes) = (0, 0, 0, 1472);
-    let settings = StreamSettings { destination, channel, port, port_destination, format: Format::Dbn, payload_bytes };
+    let destination = tx.add_destination(Header::multicast([2; 6], 0, source, group, 1).unwrap()).unwrap();
+    let (channel, port, payload_bytes) = (0, 0, 1472);
+    let settings = StreamSettings { destination, channel, port, format: Format::Dbn, payload_bytes };
     let mut publisher = Publisher::new(vec![Stream::new(settings).routed(route)]);
     let (frames, mut ports) = ([Frames::heap(512, 2048)], [Some(tx)]);
     let mut channel = Channel::new(build::channel_settings(&plan(20, 512), 0, clock::utc_ns()).unwrap()).unwrap();
