@@ -2,9 +2,11 @@
 //!
 //! Everything is reached through one [`Desk`], which any thread may use. It never touches the data path: to a worker it
 //! speaks through the bounded queues of its [`WorkerLink`], and it reads the counters that the worker publishes.
-//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address, metrics over HTTP.
+//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address and, with TLS, for other hosts;
+//! metrics over HTTP.
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod cli;
 mod error;
 mod events;
@@ -30,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use access::{AccessCounts, CredentialError, NewToken, Role, TokenError};
 pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
@@ -80,6 +83,7 @@ pub struct Desk {
     events: Mutex<events::Events>,
     groups: groups::Groups,
     watch: watch::Watch,
+    access: access::Access,
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
@@ -135,6 +139,7 @@ impl Desk {
             events: Mutex::new(events),
             groups,
             watch: watch::Watch::default(),
+            access: access::Access::default(),
             state_file,
             unsaved: AtomicU64::new(0),
         })

@@ -11,9 +11,9 @@ use feedhandler_proto::v1::{
     UnsubscribeResponse, WatchEventsRequest, WatchLatencyRequest, WatchStatusRequest, control_server::Control,
 };
 use tokio_stream::Stream;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::access::Identity;
 use super::watch::Events;
 use super::{Changes, Desk, Selector, refusal};
 
@@ -60,17 +60,9 @@ impl ControlService {
     }
 }
 
-/// Who calls, for the log.
+/// Who calls, for log and events.
 fn caller<T>(request: &Request<T>) -> String {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match (peer, request.remote_addr()) {
-        (Some(peer), _) => {
-            let process = peer.pid().map(|pid| format!(", pid {pid}")).unwrap_or_default();
-            format!("uid {}{process}", peer.uid())
-        }
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "unknown".to_owned(),
-    }
+    request.extensions().get::<Identity>().map_or_else(|| "unknown".to_owned(), |identity| identity.by.clone())
 }
 
 #[tonic::async_trait]

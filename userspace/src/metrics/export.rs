@@ -9,6 +9,7 @@
 //! `duplicate` there and `line_duplicate_total` are the same packets: never add them. The test `accounting` adds it all up.
 #![forbid(unsafe_code)]
 
+mod access;
 mod groups;
 mod interfaces;
 mod recovery;
@@ -71,6 +72,7 @@ impl Collector for DeskCollector {
         let mut out = Out(encoder);
         let desk = &*self.0;
         instance(desk, &mut out)?;
+        access::access(desk, &mut out)?;
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
         skew::skew(desk, &mut out)?;

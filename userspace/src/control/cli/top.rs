@@ -27,7 +27,7 @@ struct Looks {
 /// Shows until q, Escape or Ctrl-C is pressed.
 pub(super) async fn run(arguments: &Arguments, interval: Duration) -> Result<(), Failure> {
     let endpoint = &arguments.endpoint;
-    let mut client = ControlClient::new(connect(endpoint).await?);
+    let mut client = ControlClient::new(connect(arguments).await?);
     let mut look = async || -> Result<GetStatusResponse, Failure> {
         let answer = client.get_status(GetStatusRequest {}).await;
         Ok(answer.map_err(|status| refusal(endpoint, &status))?.into_inner())
