@@ -11,12 +11,15 @@ mod events;
 mod groups;
 mod grpc;
 mod interfaces;
+mod latency;
+mod latency_log;
 mod lines;
 mod listen;
 mod select;
 mod serve;
 mod state;
 mod status;
+mod stream;
 mod streams;
 pub mod tables;
 #[cfg(test)]
@@ -30,6 +33,7 @@ use xdp_ebpf::{LineStats, Verdict};
 
 pub use error::ControlError;
 pub use interfaces::HealError;
+pub use latency::Round;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use select::{SelectError, Selector};
@@ -77,6 +81,8 @@ pub struct Desk {
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
+    /// Intervals that could not be written to the log of latencies.
+    latency_log_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -130,6 +136,7 @@ impl Desk {
             watch: watch::Watch::default(),
             state_file,
             unsaved: AtomicU64::new(0),
+            latency_log_failures: AtomicU64::new(0),
         })
     }
 
@@ -275,6 +282,12 @@ impl Desk {
     #[must_use]
     pub fn unsaved_changes(&self) -> u64 {
         self.unsaved.load(Relaxed)
+    }
+
+    /// Intervals since the start that could not be written to the log of latencies; their values came later.
+    #[must_use]
+    pub fn latency_log_failures(&self) -> u64 {
+        self.latency_log_failures.load(Relaxed)
     }
 
     /// Asks every worker to leave its loop. Those whose command queue is full are named.

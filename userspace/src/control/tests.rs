@@ -9,6 +9,7 @@ mod metrics;
 mod service;
 mod sockets;
 mod state;
+mod stream;
 mod watch;
 
 use std::future::Future;
