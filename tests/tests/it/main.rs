@@ -14,6 +14,7 @@ mod foreign;
 mod fuzz;
 mod golden;
 mod inside;
+mod latency;
 mod layout;
 mod loud;
 mod membership;
