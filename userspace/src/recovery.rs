@@ -161,7 +161,7 @@ impl Recovery {
     /// A source address that this host does not have.
     pub fn new(plan: &Plan, ends: Vec<Ends>) -> Result<Self, RecoveryError> {
         let mut channels = Vec::new();
-        for (index, channel) in plan.channels.iter().enumerate() {
+        for (index, channel) in plan.channels.iter() {
             let Some(recovery) = &channel.recovery else { continue };
             let Some(ends) = ends.iter().position(|ends| ends.worker == channel.worker) else { continue };
             let source = recovery.source.unwrap_or(Ipv4Addr::UNSPECIFIED);

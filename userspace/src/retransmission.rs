@@ -71,7 +71,7 @@ impl Sockets {
     /// An address that this host does not have, or a port that is taken.
     pub fn bind(plan: &Plan) -> Result<Self, RetransmissionError> {
         let mut sockets = Vec::new();
-        for (index, destination) in plan.destinations.iter().enumerate() {
+        for (index, destination) in plan.destinations.iter() {
             let Some(server) = &destination.retransmission else { continue };
             let bind = || -> io::Result<UdpSocket> {
                 let socket = UdpSocket::bind(server.address)?;
@@ -103,7 +103,7 @@ pub struct Ends {
 /// Connects the streams of a worker that have a server; before the worker runs.
 pub fn connect(plan: &Plan, index: usize, worker: &mut Worker, shared: &Arc<WorkerShared>) -> Vec<Ends> {
     let mut ends = Vec::new();
-    for (destination, wanted) in plan.destinations.iter().enumerate() {
+    for (destination, wanted) in plan.destinations.iter() {
         if wanted.retransmission.is_some() && plan.channels[wanted.channel].worker == index {
             let (retainer, retained) = retention(RETAIN_RING_BYTES);
             worker.retain(destination, retainer);

@@ -80,7 +80,7 @@ struct Job {
 /// The system's, if it has no thread for us.
 pub fn start(plan: &Plan, ends: &[Ends]) -> io::Result<Beside> {
     let mut running = Beside::new("snapshot");
-    for (index, channel) in plan.channels.iter().enumerate() {
+    for (index, channel) in plan.channels.iter() {
         let Some(wanted) = &channel.snapshot else { continue };
         let Some(ends) = ends.iter().find(|ends| ends.worker == channel.worker) else { continue };
         let login = Login::new(&wanted.username, &wanted.password.0).map_err(io::Error::other)?;

@@ -88,7 +88,7 @@ impl Source {
     /// A password that cannot be had, or not be sent.
     pub fn new(plan: &Plan, ends: Vec<Ends>) -> Result<Self, SourceError> {
         let mut links = Vec::new();
-        for (index, channel) in plan.channels.iter().enumerate() {
+        for (index, channel) in plan.channels.iter() {
             let Some(soup) = &channel.soup else { continue };
             let Some(ends) = ends.iter().position(|ends| ends.worker == channel.worker) else { continue };
             let password = match &soup.password {

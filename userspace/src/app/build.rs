@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{LinePlan, Plan};
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::handoff::{Handoff, handoff};
@@ -12,6 +12,7 @@ use crate::publish::{Publisher, Stream, StreamSettings};
 use crate::recovery::{self, Ends};
 use crate::snapshot;
 use crate::source;
+use crate::worker::edit::NewChannel;
 use crate::worker::shared::{COMMAND_QUEUE, Wanted, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
@@ -58,14 +59,10 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
     })
 }
 
-/// For each line of the plan: its channel, and which copy of it the line is.
+/// Which copy of its channel a line is: its name says it, whatever other line comes or goes.
 #[must_use]
-pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
-    let role = |index, line: &crate::config::plan::LinePlan| {
-        let first = plan.channels[line.channel].lines.first() == Some(&index);
-        (line.channel, if first { LineRole::A } else { LineRole::B })
-    };
-    plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
+pub fn line_role(line: &LinePlan) -> LineRole {
+    if line.name == "B" { LineRole::B } else { LineRole::A }
 }
 
 /// A worker, the control side's link to it, and the ends of what other threads feed it with, if any do.
@@ -77,17 +74,20 @@ pub type Built = (Worker, WorkerLink, Option<Ends>, Option<source::Ends>);
 /// # Errors
 /// The first part that could not be had, with its name.
 pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> Result<Built, BuildError> {
-    let (channels, lines) = channels(plan, index, &ports, utc_ns)?;
+    let queue_ports = ports.iter().take(plan.workers[index].ports.len());
+    let payload_bytes: Vec<usize> = queue_ports.map(|port| port.frames.longest_payload()).collect();
+    let (channels, lines) = channels(plan, index, &payload_bytes, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let recovers = plan.channels.iter().any(|channel| channel.worker == index && channel.recovery.is_some());
+    let recovers = plan.channels.values().any(|channel| channel.worker == index && channel.recovery.is_some());
     let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
-    let datagrams = plan.channels.iter().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
-        let (datagrams, rx) = handoff(source::DATAGRAMS);
-        ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
-        datagrams
-    });
-    let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
+    let datagrams =
+        plan.channels.values().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
+            let (datagrams, rx) = handoff(source::DATAGRAMS);
+            ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+            datagrams
+        });
+    let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
         lines,
@@ -101,7 +101,8 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
     });
     let ends = ends.map(|(wanted, answers)| Ends { worker: index, wanted, answers, shared: Arc::clone(&shared) });
     let source = datagrams.map(|datagrams| source::Ends { worker: index, datagrams, shared: Arc::clone(&shared) });
-    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }, ends, source))
+    let link = WorkerLink { index, commands: commands.into(), events: events.into(), shared, payload_bytes };
+    Ok((worker, link, ends, source))
 }
 
 /// Adds the port for answers, behind those of the plan; returns the queue of what is missing, and the thread's ends.
@@ -115,60 +116,78 @@ fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consu
 
 /// Adds the port for snapshots to a worker's, if one of its channels begins with one; returns the threads' end.
 pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Option<Handoff> {
-    plan.channels.iter().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
+    plan.channels.values().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
     let (packets, rx) = handoff(snapshot::PACKETS);
     ports.push(Port { frames: Frames::heap(snapshot::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
     Some(packets)
 }
 
 fn publisher(plan: &Plan, index: usize) -> Publisher {
-    let worker = &plan.workers[index];
-    let streams = worker.tx.iter().flat_map(|&queue| {
-        let port = worker.port_of(queue);
-        plan.destinations_of(index, queue).enumerate().map(move |(port_destination, (destination, wanted))| {
-            Stream::new(StreamSettings {
-                destination,
-                channel: ChannelIndex::try_from(wanted.channel).expect("the plan has fewer than 65,536 channels"),
-                port,
-                port_destination,
-                format: wanted.format,
-                payload_bytes: wanted.payload_bytes,
-            })
-        })
-    });
-    Publisher::new(streams.collect())
+    let of_it = |destination: &usize| plan.channels[plan.destinations[*destination].channel].worker == index;
+    Publisher::new(plan.destinations.indices().filter(of_it).map(|destination| stream(plan, destination)).collect())
 }
 
-/// Longest payload that the ports by which a channel's lines come can receive, bytes.
-fn longest_payload(plan: &Plan, worker: usize, channel: usize, ports: &[Port]) -> usize {
-    let brings = |interface| plan.channels[channel].lines.iter().any(|line| plan.lines[*line].interface == interface);
-    let ports = plan.workers[worker].ports.iter().zip(ports).filter(|(queue, _)| brings(queue.interface));
-    ports.map(|(_, port)| port.frames.longest_payload()).max().unwrap_or(0)
+/// The stream of a destination of the plan, which has sent nothing yet.
+///
+/// # Panics
+/// If the plan has no such destination.
+#[must_use]
+pub fn stream(plan: &Plan, destination: usize) -> Stream {
+    let wanted = &plan.destinations[destination];
+    Stream::new(StreamSettings {
+        destination,
+        channel: ChannelIndex::try_from(wanted.channel).expect("the plan has fewer than 65,536 channels"),
+        port: plan.workers[plan.channels[wanted.channel].worker].port_of(wanted.queue),
+        format: wanted.format,
+        payload_bytes: wanted.payload_bytes,
+    })
+    .routed(&wanted.route)
+}
+
+/// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of
+/// its worker ([`WorkerLink::payload_bytes`]).
+#[must_use]
+pub fn longest_payload(plan: &Plan, channel: usize, payload_bytes: &[usize]) -> usize {
+    let wanted = &plan.channels[channel];
+    let brings = |interface| wanted.lines.iter().any(|line| plan.lines[*line].interface == interface);
+    let ports = plan.workers[wanted.worker].ports.iter().zip(payload_bytes);
+    ports.filter(|(queue, _)| brings(queue.interface)).map(|(_, bytes)| *bytes).max().unwrap_or(0)
+}
+
+/// A channel of the plan as a worker needs it, its lines of the plan apart; `payload_bytes` is as for [`longest_payload`].
+///
+/// # Errors
+/// Settings that do not work together, or a time zone that is not known.
+pub fn channel(plan: &Plan, index: usize, payload_bytes: &[usize], utc_ns: u64) -> Result<NewChannel, BuildError> {
+    let payload_bytes = longest_payload(plan, index, payload_bytes);
+    let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
+    let name = || plan.channels[index].name.clone();
+    let channel = Channel::new(settings).map_err(|source| BuildError::Channel { name: name(), source })?;
+    let own_lines = [
+        (plan.recovery_line(index), LineRole::Recovery),
+        (plan.snapshot_line(index), LineRole::Snapshot),
+        (plan.soup_line(index), LineRole::Soup),
+    ];
+    Ok(NewChannel { index, channel, own_lines })
 }
 
 /// The worker's channels, and by line of the plan which of them it belongs to.
 type Channels = (Vec<(usize, Channel)>, Vec<Option<LineSlot>>);
 
-fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<Channels, BuildError> {
+fn channels(plan: &Plan, worker: usize, payload_bytes: &[usize], utc_ns: u64) -> Result<Channels, BuildError> {
     let mut channels = Vec::new();
-    let mut slots = vec![None; plan.channels.len()];
-    for (index, wanted) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
-        let payload_bytes = longest_payload(plan, worker, index, ports);
-        let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
-        let channel =
-            Channel::new(settings).map_err(|source| BuildError::Channel { name: wanted.name.clone(), source })?;
-        slots[index] = Some(channels.len());
+    let mut lines = vec![None; plan.line_count()];
+    for (index, _) in plan.channels.iter().filter(|(_, wanted)| wanted.worker == worker) {
+        let NewChannel { channel, own_lines, .. } = self::channel(plan, index, payload_bytes, utc_ns)?;
+        // Nobody switches these: without servers nothing comes.
+        for (line, role) in own_lines {
+            lines[usize::from(line)] = Some(LineSlot { channel: channels.len(), role, enabled: true });
+        }
+        // Lines start disabled: control enables each once it is joined and has its rule.
+        for (line, wanted) in plan.lines.iter().filter(|(_, line)| line.channel == index) {
+            lines[line] = Some(LineSlot { channel: channels.len(), role: line_role(wanted), enabled: false });
+        }
         channels.push((index, channel));
     }
-    // Lines start disabled: control enables each once it is joined and has its rule.
-    let line =
-        |(channel, role): (usize, LineRole)| slots[channel].map(|channel| LineSlot { channel, role, enabled: false });
-    let lines = line_roles(plan).into_iter().map(line);
-    // Nobody switches these: without servers nothing comes.
-    let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
-    let snapshot = |channel| LineSlot { role: LineRole::Snapshot, ..recovered(channel) };
-    let streamed = |channel| LineSlot { role: LineRole::Soup, ..recovered(channel) };
-    let lines = lines.chain(slots.iter().map(|slot| slot.map(recovered)));
-    let lines = lines.chain(slots.iter().map(|slot| slot.map(snapshot)));
-    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(streamed))).collect()))
+    Ok((channels, lines))
 }

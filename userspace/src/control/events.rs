@@ -74,7 +74,8 @@ impl Events {
         if !ask && self.spare.iter().all(Option::is_some) {
             self.end_round(watch);
         }
-        for (limit, channel) in self.limits.iter_mut().zip(&plan.channels) {
+        for (limit, (_, channel)) in self.limits.iter_mut().zip(plan.channels.slots()) {
+            let Some(channel) = channel else { continue };
             if let Some(suppressed) = limit.roll(now_ns) {
                 tracing::warn!(channel = channel.name, suppressed, "more events than are logged; the metrics have all");
             }
@@ -97,8 +98,11 @@ impl Events {
             }
             // Dropped here, and not by the worker: that closes sockets and unmaps memory.
             Event::PortOut(port) => drop(port),
+            Event::Edited(edit) => drop(edit),
+            Event::RouteOut(route) => drop(route),
             Event::Lost { channel, session, from, to } => {
-                let (name, session) = (plan.channels[channel].name.clone(), session_text(&session));
+                let Some(name) = name_of(plan, channel) else { return };
+                let session = session_text(&session);
                 if self.limits[channel].allows(now_ns) {
                     let messages = to.saturating_sub(from);
                     tracing::warn!(channel = name, session, from, to, messages, "messages lost");
@@ -106,7 +110,7 @@ impl Events {
                 watch.tell(What::MessagesLost(MessagesLost { channel: name, session, from, to }));
             }
             Event::Began { channel, session, first, how } => {
-                let (name, session) = (plan.channels[channel].name.clone(), session_text(&session));
+                let (Some(name), session) = (name_of(plan, channel), session_text(&session)) else { return };
                 if self.limits[channel].allows(now_ns) {
                     log_beginning(&name, &session, first, how);
                 }
@@ -114,7 +118,8 @@ impl Events {
                 watch.tell(What::SessionBegan(SessionBegan { channel: name, session, first, how }));
             }
             Event::State { channel, state } => {
-                let (name, state) = (plan.channels[channel].name.clone(), super::status::channel_state(state));
+                let Some(name) = name_of(plan, channel) else { return };
+                let state = super::status::channel_state(state);
                 if self.limits[channel].allows(now_ns) {
                     tracing::info!(channel = name, state = state.word(), "channel state");
                 }
@@ -141,6 +146,11 @@ const fn beginning_word(how: Beginning) -> &'static str {
         Beginning::Joined => "joined",
         Beginning::Restarted => "restarted",
     }
+}
+
+/// Of a channel that is there: what a worker had still to say of one that was removed is nobody's any more.
+fn name_of(plan: &Plan, channel: usize) -> Option<String> {
+    plan.channels.get(channel).map(|channel| channel.name.clone())
 }
 
 /// A session's name without its padding (MoldUDP64 pads with spaces); what is not text is replaced, and what would move a
@@ -215,7 +225,7 @@ mod tests {
         let plan = one_channel(LINE, DESTINATION);
         let (mut reported, events) = rtrb::RingBuffer::new(4_096);
         let shared = crate::worker::shared::WorkerShared::new(plan.line_count(), 1, 1, 1);
-        let link = WorkerLink { index: 0, commands: rtrb::RingBuffer::new(8).0.into(), events: events.into(), shared };
+        let link = WorkerLink { index: 0, commands: rtrb::RingBuffer::new(8).0.into(), events: events.into(), shared, payload_bytes: vec![] };
         let session = *b"\x1b]0;evil\n\n";
         for number in 0..1_000 {
             reported.push(Event::Lost { channel: 0, session, from: number, to: number + 1 }).unwrap();

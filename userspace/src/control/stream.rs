@@ -19,6 +19,7 @@ use tonic::Status;
 
 use super::Desk;
 use super::latency::{Round, answer};
+use super::refusal;
 use super::watch::Over;
 
 /// Legal intervals, milliseconds.
@@ -66,11 +67,12 @@ fn legal(interval_ms: u32, range: RangeInclusive<u32>) -> Result<u32, Status> {
     match interval_ms {
         0 => Ok(DEFAULT_MS),
         legal if range.contains(&legal) => Ok(legal),
-        wrong => Err(Status::invalid_argument(format!(
-            "interval_ms = {wrong}: must be {} to {} milliseconds, or 0 for {DEFAULT_MS}",
-            range.start(),
-            range.end()
-        ))),
+        wrong => {
+            let (least, most) = (range.start(), range.end());
+            let reason =
+                format!("interval_ms = {wrong}: must be {least} to {most} milliseconds, or 0 for {DEFAULT_MS}");
+            Err(refusal::violations([("interval_ms", reason)]))
+        }
     }
 }
 

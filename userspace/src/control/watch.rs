@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::latency::Round;
 use super::locked;
+use super::refusal::Reason;
 use crate::clock::{monotonic_ns, utc_ns};
 
 /// Events that a watcher may be behind.
@@ -74,7 +75,7 @@ impl Watch {
     pub(super) fn watch(&self, channel: String) -> Result<Events, Status> {
         let place = self.place()?;
         let sender = locked(&self.sender);
-        let sender = sender.as_ref().ok_or_else(|| Status::unavailable("the handler stops"))?;
+        let sender = sender.as_ref().ok_or_else(|| Reason::Stopping.says("the handler stops"))?;
         Ok(Box::pin(BroadcastStream::new(sender.subscribe()).filter_map(move |event| of(event, &channel, &place))))
     }
 
@@ -84,12 +85,11 @@ impl Watch {
     /// Too many watch already, or the handler stops.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
         if *self.over.borrow() {
-            return Err(Status::unavailable("the handler stops"));
+            return Err(Reason::Stopping.says("the handler stops"));
         }
         Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{MOST_WATCHERS} callers watch already, and no more may; end one of them"
-            ))
+            Reason::TooManyWatchers
+                .says(format!("{MOST_WATCHERS} callers watch already, and no more may; end one of them"))
         })
     }
 

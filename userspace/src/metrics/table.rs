@@ -88,7 +88,7 @@ pub const SERIES: [(usize, &str); 12] = [
 /// Most series that the handler of a plan exports.
 #[must_use]
 pub fn most_series(plan: &Plan) -> usize {
-    let channels = || plan.channels.iter();
+    let channels = || plan.channels.values();
     let numbers = [
         1,
         plan.interfaces.len(),
@@ -101,7 +101,7 @@ pub fn most_series(plan: &Plan) -> usize {
         channels().filter(|channel| channel.snapshot.is_some()).count(),
         channels().filter(|channel| channel.soup.is_some()).count(),
         plan.destinations.len(),
-        plan.destinations.iter().filter(|destination| destination.retransmission.is_some()).count(),
+        plan.destinations.values().filter(|destination| destination.retransmission.is_some()).count(),
     ];
     numbers.into_iter().zip(SERIES).map(|(number, (each, _))| number * each).sum()
 }
@@ -121,9 +121,9 @@ fn desk(plan: Plan) -> Arc<Desk> {
     let interfaces = plan.interfaces.iter().map(interface).collect();
     let link = |(index, worker): (usize, &WorkerPlan)| {
         let shared =
-            WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), worker.ports.len());
+            WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), worker.ports.len());
         let (commands, events) = (rtrb::RingBuffer::new(1).0, rtrb::RingBuffer::new(1).1);
-        WorkerLink { index, commands: commands.into(), events: events.into(), shared }
+        WorkerLink { index, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] }
     };
     let links = plan.workers.iter().enumerate().map(link).collect();
     Desk::new(Arc::new(plan), interfaces, links)

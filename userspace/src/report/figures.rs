@@ -93,7 +93,8 @@ impl Part {
         let quantile = |quantile| self.histogram.value_at_quantile(quantile);
         let values_ns = [quantile(0.5), quantile(0.99), quantile(0.999), self.histogram.max()];
         let column = Column { span_ns, count: self.histogram.len(), values_ns };
-        self.histogram.clear();
+        // clear() would keep the longest.
+        self.histogram.reset();
         Some(column)
     }
 }

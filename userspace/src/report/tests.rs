@@ -29,7 +29,7 @@ fn between(text: &[u8], from: Option<u64>, to: Option<u64>) -> Result<Report, Re
 fn good() -> String {
     let mut text = "#[Fact instance: nasdaq-1 <script>]\n#[BaseTime: 0.000 (seconds since epoch)]\n".to_owned();
     for second in 0..10 {
-        let values = [(2_000 + second, 900), (50_000, 99), (1_000_000 * (second + 1), 1)];
+        let values = [(2_000 + second, 900), (50_000, 99), (1_000_000 * (10 - second), 1)];
         let _ = write!(text, "{}", interval("entry_to_sent", &format!("{}.000", NOON_S + second), &values));
     }
     text
@@ -43,7 +43,7 @@ fn a_good_log_gives_its_figures_without_complaints() {
     assert_eq!((way.intervals, way.total.len(), way.course.len()), (10, 10_000, 10));
     assert_eq!(report.span_ns, (NOON_S * 1_000_000_000, (NOON_S + 10) * 1_000_000_000));
     let longest: Vec<u64> = way.course.iter().map(|column| column.values_ns[3] / 1_000_000).collect();
-    assert_eq!(longest, (1..=10).collect::<Vec<_>>());
+    assert_eq!(longest, (1..=10).rev().collect::<Vec<_>>(), "each its own");
     let text = report.to_string();
     let row = text.lines().find(|line| line.contains("entry_to_sent")).unwrap();
     assert!(
