@@ -13,6 +13,8 @@ mod events;
 mod groups;
 mod grpc;
 mod interfaces;
+mod latency;
+mod latency_log;
 mod lines;
 mod listen;
 pub mod refusal;
@@ -21,6 +23,7 @@ mod select;
 mod serve;
 mod state;
 mod status;
+mod stream;
 mod streams;
 pub mod tables;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use xdp_ebpf::{LineStats, Verdict};
 pub use access::{AccessCounts, CredentialError, NewToken, Role, TokenError};
 pub use error::ControlError;
 pub use interfaces::HealError;
+pub use latency::Round;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use routes::RouteError;
@@ -87,6 +91,8 @@ pub struct Desk {
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
+    /// Intervals that could not be written to the log of latencies.
+    latency_log_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -142,6 +148,7 @@ impl Desk {
             access: access::Access::default(),
             state_file,
             unsaved: AtomicU64::new(0),
+            latency_log_failures: AtomicU64::new(0),
         })
     }
 
@@ -291,6 +298,12 @@ impl Desk {
     #[must_use]
     pub fn unsaved_changes(&self) -> u64 {
         self.unsaved.load(Relaxed)
+    }
+
+    /// Intervals since the start that could not be written to the log of latencies; their values came later.
+    #[must_use]
+    pub fn latency_log_failures(&self) -> u64 {
+        self.latency_log_failures.load(Relaxed)
     }
 
     /// Asks every worker to leave its loop. Those whose command queue is full are named.

@@ -15,6 +15,7 @@ mod foreign;
 mod fuzz;
 mod golden;
 mod inside;
+mod latency;
 mod layout;
 mod loud;
 mod many_hands;

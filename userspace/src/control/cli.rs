@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod connect;
+mod latency;
 mod top;
 mod watch;
 
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use feedhandler_proto::v1::control_client::ControlClient;
-use feedhandler_proto::v1::{GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest};
+use feedhandler_proto::v1::{
+    GetLatencyRequest, GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -69,6 +72,18 @@ enum Verb {
         /// Time between two looks, milliseconds
         #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(100..=60_000))]
         interval_ms: u64,
+    },
+    /// Shows latencies by stage: since the start, or with --watch of one interval after the other
+    Latency {
+        /// Go on until interrupted, an interval at a time
+        #[arg(long)]
+        watch: bool,
+        /// Length of the intervals, seconds
+        #[arg(long, value_name = "SECONDS", requires = "watch", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// End after so many intervals
+        #[arg(long, requires = "watch")]
+        count: Option<u64>,
     },
     /// Prints events as they happen (losses, channel states, faults, who switched what) until interrupted
     Watch {
@@ -189,6 +204,10 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let channel = channel.clone().unwrap_or_default();
             return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
         }
+        Verb::Latency { watch: true, interval, count } => {
+            let count = count.unwrap_or(u64::MAX);
+            return latency::watch(arguments, *interval, count).await.map(|()| String::new());
+        }
         Verb::Top { interval_ms } => {
             return top::run(arguments, Duration::from_millis(*interval_ms)).await.map(|()| String::new());
         }
@@ -213,6 +232,10 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
             (tables::list(&answer.groups), serde_json::to_value(&answer))
+        }
+        Verb::Latency { .. } => {
+            let answer = client.get_latency(GetLatencyRequest {}).await.map_err(refused)?.into_inner();
+            (latency::text(&answer), serde_json::to_value(&answer))
         }
         Verb::Status => {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();

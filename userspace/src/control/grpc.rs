@@ -1,7 +1,6 @@
 //! `feedhandler.control.v1.Control` over a [`Desk`].
 #![forbid(unsafe_code)]
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use feedhandler_proto::v1::{
@@ -10,10 +9,10 @@ use feedhandler_proto::v1::{
     RecoverResponse, ReloadRequest, Selector as WireSelector, SubscribeRequest, SubscribeResponse, UnsubscribeRequest,
     UnsubscribeResponse, WatchEventsRequest, WatchLatencyRequest, WatchStatusRequest, control_server::Control,
 };
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::access::Identity;
+use super::stream::{self, Latencies, Statuses};
 use super::watch::Events;
 use super::{Changes, Desk, Selector, refusal};
 
@@ -68,22 +67,19 @@ fn caller<T>(request: &Request<T>) -> String {
 #[tonic::async_trait]
 impl Control for ControlService {
     type WatchEventsStream = Events;
-    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<GetStatusResponse, Status>> + Send>>;
-    type WatchLatencyStream = Pin<Box<dyn Stream<Item = Result<GetLatencyResponse, Status>> + Send>>;
+    type WatchStatusStream = Statuses;
+    type WatchLatencyStream = Latencies;
 
-    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
-        Err(Status::unimplemented("WatchStatus"))
+    async fn watch_status(&self, request: Request<WatchStatusRequest>) -> Result<Response<Statuses>, Status> {
+        stream::statuses(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn get_latency(&self, _: Request<GetLatencyRequest>) -> Result<Response<GetLatencyResponse>, Status> {
-        Err(Status::unimplemented("GetLatency"))
+        self.at_desk(|desk| Ok(desk.latency_answer())).await
     }
 
-    async fn watch_latency(
-        &self,
-        _: Request<WatchLatencyRequest>,
-    ) -> Result<Response<Self::WatchLatencyStream>, Status> {
-        Err(Status::unimplemented("WatchLatency"))
+    async fn watch_latency(&self, request: Request<WatchLatencyRequest>) -> Result<Response<Latencies>, Status> {
+        stream::latencies(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn change(&self, _: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {

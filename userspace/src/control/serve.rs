@@ -18,6 +18,7 @@ use super::access::gate::GateLayer;
 use super::access::keep::{Keeper, LOOK_INTERVAL};
 use super::access::places::MOST_CALLS_OF_CONNECTION;
 use super::grpc::ControlService;
+use super::latency_log;
 use super::listen::accept::Incoming;
 use super::listen::{GrpcListener, Listeners, ServeError};
 use crate::metrics::http;
@@ -56,6 +57,7 @@ pub async fn serve(
         servers.spawn(serve_metrics(Arc::clone(&desk), listener, stopped.clone()));
     }
     let ended_desk = Arc::clone(&desk);
+    let logging = tokio::spawn(latency_log::run(Arc::clone(&desk), stopped.clone()));
     servers.spawn(poll(desk, stopped));
     let early = tokio::select! {
         () = shutdown => None,
@@ -63,7 +65,10 @@ pub async fn serve(
     };
     drop(stop);
     ended_desk.watch.end();
-    let rest = async { while servers.join_next().await.is_some() {} };
+    let rest = async {
+        while servers.join_next().await.is_some() {}
+        let _ = logging.await;
+    };
     if tokio::time::timeout(SHUTDOWN_GRACE, rest).await.is_err() {
         tracing::warn!("connections were still open at shutdown; they are cut");
     }

@@ -10,6 +10,7 @@ mod routes;
 mod service;
 mod sockets;
 mod state;
+mod stream;
 mod watch;
 
 use std::future::Future;
