@@ -201,6 +201,14 @@ impl Worker {
                 self.swap_latency();
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
+            Command::Hurry { channel } => {
+                if let Some(slot) = self.channels.iter_mut().find(|slot| slot.plan_index == channel) {
+                    slot.channel.hurry();
+                }
+                if let Some(wants) = &mut self.wants {
+                    wants.tell(&self.channels);
+                }
+            }
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();

@@ -15,7 +15,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::watch::Events;
-use super::{Changes, ControlError, Desk, SelectError, Selector};
+use super::{Changes, ControlError, Desk, RecoverError, SelectError, Selector};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -106,8 +106,14 @@ impl Control for ControlService {
         Err(Status::unimplemented("GetConfig"))
     }
 
-    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
-        Err(Status::unimplemented("Recover"))
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        let by = caller(&request);
+        let RecoverRequest { channel } = request.into_inner();
+        self.at_desk(move |desk| {
+            let missing = desk.recover(&channel, &by).map_err(recover_status)?;
+            Ok(RecoverResponse { missing })
+        })
+        .await
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
@@ -170,6 +176,14 @@ fn select_status(error: SelectError) -> Status {
         Status::invalid_argument(error.to_string())
     } else {
         Status::not_found(error.to_string())
+    }
+}
+
+fn recover_status(error: RecoverError) -> Status {
+    match error {
+        RecoverError::Unknown(_) => Status::not_found(error.to_string()),
+        RecoverError::NoServers(_) => Status::failed_precondition(error.to_string()),
+        RecoverError::Worker(_) | RecoverError::Thread(_) => Status::unavailable(error.to_string()),
     }
 }
 

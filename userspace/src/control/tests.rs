@@ -127,7 +127,7 @@ impl Bench {
         let link =
             WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
-        let desk = Desk::new(plan, vec![interface], vec![link]);
+        let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }
 

@@ -17,7 +17,7 @@ impl Bench {
         let shared = Arc::clone(&self.shared);
         let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
         let interface = InterfaceLink { mode_in_force: Mode::Socket, jumbo: false, steering: None, refused: vec![] };
-        let desk = Desk::new(Arc::new(plan), vec![interface], vec![link]);
+        let desk = Desk::new(Arc::new(plan), vec![interface], vec![link], Threads::new(Vec::new()));
         desk.line_states().iter().map(|state| state.desired).collect()
     }
 }
