@@ -106,8 +106,9 @@ pub fn prepare(plan: &Plan, index: usize) -> Result<Option<Job>, SnapshotError> 
 /// A thread that waits for its job.
 #[derive(Debug)]
 pub struct Waiting {
-    thread: Beside,
+    /// Dropped first: that is what ends a thread that was given nothing.
     give: Sender<Run>,
+    thread: Beside,
 }
 
 impl Waiting {
@@ -173,6 +174,12 @@ impl Snapshots {
         ends.shared.snapshots[channel].store(&SnapshotCounts::default().values());
         let datagrams = ends.packets.lock().unwrap_or_else(PoisonError::into_inner).handed();
         Some(Handed { worker, datagrams })
+    }
+
+    /// Whether no channel is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
     }
 
     /// Whether a worker has taken so many datagrams.

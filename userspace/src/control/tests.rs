@@ -6,6 +6,7 @@
 
 mod canary;
 mod metrics;
+mod recover;
 mod service;
 mod sockets;
 mod state;
@@ -23,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::config::{Config, Host};
-use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
+use crate::worker::shared::{COMMAND_QUEUE, Event, Wanted, WorkerShared};
 
 /// Takes commands like a worker, and notes them.
 #[derive(Default)]
@@ -33,6 +34,8 @@ struct WorkerStub {
     /// Its sockets are refused every group while set.
     is_refused: AtomicBool,
     switched: Mutex<Vec<(usize, bool)>>,
+    /// What it misses, and the way to the recovery thread.
+    missing: Mutex<Option<(Wanted, rtrb::Producer<Wanted>)>>,
 }
 
 impl WorkerStub {
@@ -46,6 +49,9 @@ impl WorkerStub {
                 while !worker.is_stuck.load(Relaxed)
                     && let Ok(command) = commands.pop()
                 {
+                    if let (Command::Hurry { .. }, Some((wanted, wants))) = (&command, &mut *locked(&worker.missing)) {
+                        let _ = wants.push(wanted.clone());
+                    }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
                         if worker.is_refused.load(Relaxed) && enabled {
