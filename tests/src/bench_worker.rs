@@ -124,18 +124,18 @@ impl BenchWorker {
             destination: 0,
             channel: 0,
             port: 0,
-            port_destination: 0,
             format: destination.format,
             payload_bytes: destination.payload_bytes,
-        });
+        })
+        .routed(&destination.route);
         let settings = build::channel_settings(plan, 0, clock::utc_ns()).expect("a known time zone");
-        let line = |(channel, role)| Some(LineSlot { channel, role, enabled: true });
+        let line = |line| Some(LineSlot { channel: 0, role: build::line_role(line), enabled: true });
         let (commands, command_queue) = rtrb::RingBuffer::<Command>::new(COMMAND_QUEUE);
         let (event_queue, events) = rtrb::RingBuffer::<Event>::new(4096);
         let shared = WorkerShared::new(plan.lines.len(), 1, 1, 1);
         let worker = Worker::new(WorkerParts {
             ports: vec![port(plan)],
-            lines: build::line_roles(plan).into_iter().map(line).collect(),
+            lines: plan.lines.values().map(line).collect(),
             channels: vec![(0, Channel::new(settings).expect("legal sizes"))],
             publisher: Publisher::new(vec![stream]),
             idle: Idle::Spin,
@@ -144,7 +144,8 @@ impl BenchWorker {
             wants: None,
             shared: Arc::clone(&shared),
         });
-        let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
+        let link =
+            WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] };
         Self { worker, link, base_ns: clock::monotonic_ns(), utc_offset_ns: clock::utc_offset_ns() }
     }
 
@@ -170,7 +171,7 @@ impl BenchWorker {
     fn built(plan: &Plan, ports: Vec<Port>) -> (Self, threads::Ends) {
         let built = build::worker(plan, 0, ports, clock::utc_ns()).expect("legal settings");
         let (mut worker, link, ends) = built;
-        for line in 0..plan.lines.len() {
+        for line in plan.lines.indices() {
             link.send(Command::SetLine { line, enabled: true }).expect("room");
             worker.cycle(|| 0);
         }

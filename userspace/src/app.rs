@@ -44,7 +44,8 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     limits::raise_open_files(&plan);
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
-    let servers = (0..plan.destinations.len()).map(|destination| PreparedDestination::new(&plan, destination));
+    let servers = plan.destinations.indices();
+    let servers = servers.map(|index| PreparedDestination::new(&plan, index).map(|server| (index, server)));
     let mut servers = servers.collect::<Result<Vec<_>, _>>()?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
     nic::restore_leftovers(&plan.state_dir);
@@ -53,7 +54,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
     let DataPath { edges, mut workers, links, ends } = data_path(&plan)?;
     retain(&plan, &mut servers, &mut workers);
-    let channels = (0..plan.channels.len()).map(|channel| PreparedChannel::new(&plan, channel));
+    let channels = plan.channels.indices().map(|channel| PreparedChannel::new(&plan, channel));
     let channels = channels.collect::<Result<Vec<_>, _>>()?;
     let threads = Threads::new(ends);
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
@@ -76,7 +77,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     threads.begin();
     let (streams, channels): (Vec<_>, Vec<_>) = channels.into_iter().partition(PreparedChannel::is_over_tcp);
     channels.into_iter().try_for_each(|channel| threads.start(channel))?;
-    servers.into_iter().try_for_each(|server| threads.start_destination(server))?;
+    servers.into_iter().try_for_each(|(_, server)| threads.start_destination(server))?;
     for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
@@ -148,10 +149,11 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
 }
 
 /// Connects the streams that have a server with it, before their workers run.
-fn retain(plan: &Plan, servers: &mut [PreparedDestination], workers: &mut [Worker]) {
-    for (destination, server) in servers.iter_mut().enumerate() {
+fn retain(plan: &Plan, servers: &mut [(usize, PreparedDestination)], workers: &mut [Worker]) {
+    for (destination, server) in servers {
         if let Some(retainer) = server.take_retainer() {
-            workers[plan.channels[plan.destinations[destination].channel].worker].retain(destination, retainer);
+            let channel = plan.destinations[*destination].channel;
+            workers[plan.channels[channel].worker].retain(*destination, retainer);
         }
     }
 }

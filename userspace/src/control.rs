@@ -14,6 +14,8 @@ mod interfaces;
 mod lines;
 mod listen;
 mod recover;
+pub mod refusal;
+mod routes;
 mod select;
 mod serve;
 mod state;
@@ -34,6 +36,7 @@ pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use recover::RecoverError;
+pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
 
@@ -65,7 +68,10 @@ pub struct InterfaceLink {
 /// What is known and can be changed of the running handler.
 #[derive(Debug)]
 pub struct Desk {
-    plan: Arc<Plan>,
+    /// What holds from the start to the end: the handler's own settings, interfaces, workers.
+    fixed: Arc<Plan>,
+    /// What runs now; locked for moments only.
+    plan: Mutex<Arc<Plan>>,
     started_ns: u64,
     started_utc_ns: u64,
     interfaces: Vec<Interface>,
@@ -120,14 +126,15 @@ impl Desk {
             })
             .collect();
         let state_file = plan.subscriptions_file.clone().map(state::StateFile::new);
-        let configured = || plan.lines.iter().map(|line| line.subscribed).collect();
+        let configured = || state::configured(&plan);
         let desired = state_file.as_ref().map_or_else(configured, |file| file.load(&plan));
         let lines: Vec<_> = desired.into_iter().map(lines::Held::new).collect();
         let states = lines.iter().map(lines::Held::state).collect();
-        let groups = groups::Groups::new(plan.lines.len());
-        let events = events::Events::new(plan.channels.len(), plan.workers.len());
+        let groups = groups::Groups::new(plan.lines.room());
+        let events = events::Events::new(plan.channels.room(), plan.workers.len());
         Arc::new(Self {
-            plan,
+            fixed: Arc::clone(&plan),
+            plan: Mutex::new(plan),
             started_ns: monotonic_ns(),
             started_utc_ns: utc_ns(),
             interfaces,
@@ -143,10 +150,10 @@ impl Desk {
         })
     }
 
-    /// The plan that runs.
+    /// The plan that runs now. Take it once for what is to fit together: the next call may give another.
     #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&locked(&self.plan))
     }
 
     /// The workers' links, in the order of the plan.
@@ -167,10 +174,11 @@ impl Desk {
         self.started_utc_ns
     }
 
-    /// The worker that a channel of the plan runs on.
+    /// The worker that a channel of the plan runs on. For one that was removed a moment ago any will do: nothing is counted
+    /// for it anywhere.
     #[must_use]
     pub fn link_of_channel(&self, channel: usize) -> &WorkerLink {
-        &self.links[self.plan.channels[channel].worker]
+        &self.links[self.plan().channels.get(channel).map_or(0, |channel| channel.worker)]
     }
 
     /// The mode in force of an interface of the plan.
@@ -204,7 +212,8 @@ impl Desk {
     /// # Errors
     /// The kernel's.
     pub fn line_stats(&self, line: usize) -> Result<Option<LineStats>, SteeringError> {
-        let interface = &self.interfaces[self.plan.lines[line].interface];
+        let Some(interface) = self.plan().lines.get(line).map(|line| line.interface) else { return Ok(None) };
+        let interface = &self.interfaces[interface];
         let index = u16::try_from(line).expect("a plan has at most 1024 lines");
         locked(&interface.steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
     }
@@ -217,14 +226,16 @@ impl Desk {
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons: Vec<String> = self.dead_workers().collect();
-        for (interface, plan) in self.interfaces.iter().zip(&self.plan.interfaces) {
+        for (interface, plan) in self.interfaces.iter().zip(&self.fixed.interfaces) {
             if let Some((fault, particulars)) = locked(&interface.health).now.as_ref().filter(|now| now.0.is_outage()) {
                 reasons.push(format!("interface `{}` is {}: {particulars}", plan.name, fault.label()));
             }
         }
-        for (line, state) in self.plan.lines.iter().zip(self.line_states()) {
+        let (plan, states) = (self.plan(), self.line_states());
+        for (index, line) in plan.lines.iter() {
+            let state = &states[index];
             if state.desired && !state.in_force {
-                let channel = &self.plan.channels[line.channel].name;
+                let channel = &plan.channels[line.channel].name;
                 reasons.push(format!("line {} of `{channel}` is desired but not in force", line.name));
             }
         }
@@ -236,15 +247,15 @@ impl Desk {
 
     /// Channels that were heard and are silent now.
     fn stale_reasons(&self, now_ns: u64) -> Vec<String> {
-        let states = self.line_states();
-        let channels = self.plan.channels.iter().enumerate().filter(|(index, plan)| {
+        let (now, states) = (self.plan(), self.line_states());
+        let channels = now.channels.iter().filter(|(index, plan)| {
             let state = self.link_of_channel(*index).shared.channel(*index).state;
             let is_wanted = plan.soup.is_some() || plan.lines.iter().any(|line| states[*line].desired);
             state == ChannelState::Stale as u64 && is_wanted
         });
         let reason = |(index, plan): (usize, &ChannelPlan)| {
             let shared = &self.link_of_channel(index).shared;
-            let streams = plan.soup.iter().map(|_| usize::from(self.plan.soup_line(index)));
+            let streams = plan.soup.iter().map(|_| usize::from(now.soup_line(index)));
             let lines = plan.lines.iter().copied().chain(streams);
             let seen_ns = lines.map(|line| shared.line(line).last_seen_ns).max().unwrap_or_default();
             let silence_ms = now_ns.saturating_sub(seen_ns) / 1_000_000;
@@ -256,7 +267,7 @@ impl Desk {
     /// Workers that are not in their loop, or have not been heard of for [`ALIVE_NS`]: a sentence for each.
     pub fn dead_workers(&self) -> impl Iterator<Item = String> {
         let now_ns = monotonic_ns();
-        self.plan.workers.iter().zip(&self.links).filter_map(move |(worker, link)| {
+        self.fixed.workers.iter().zip(&self.links).filter_map(move |(worker, link)| {
             let silence_ns = link.shared.silence_ns(now_ns);
             if !link.shared.running.load(Relaxed) {
                 Some(format!("worker `{}` is not running", worker.name))
@@ -272,7 +283,7 @@ impl Desk {
     /// latencies. [`serve`] calls it several times per second; without it call it yourself.
     pub fn poll(&self) {
         self.check_groups();
-        locked(&self.events).take_all(&self.plan, &self.links, &self.watch, monotonic_ns());
+        locked(&self.events).take_all(&self.plan(), &self.links, &self.watch, monotonic_ns());
     }
 
     /// All workers' latencies since start, at most about a second old.
@@ -293,7 +304,7 @@ impl Desk {
     /// Names of the workers that did not take the command.
     pub fn stop_workers(&self) -> Result<(), Vec<String>> {
         let stuck = self.links.iter().filter(|link| link.send(Command::Stop).is_err());
-        let stuck: Vec<String> = stuck.map(|link| self.plan.workers[link.index].name.clone()).collect();
+        let stuck: Vec<String> = stuck.map(|link| self.fixed.workers[link.index].name.clone()).collect();
         if stuck.is_empty() { Ok(()) } else { Err(stuck) }
     }
 

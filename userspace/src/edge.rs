@@ -20,7 +20,7 @@ use crate::steering::{Steering, SteeringError};
 
 pub use fault::{Fault, Health};
 pub use ladder::{Refusal, bring_up};
-pub use port::{enter, reopen};
+pub use port::{enter, line_socket, reopen, rules, tx_destination};
 
 /// Why an interface could not be brought up.
 #[derive(Debug, thiserror::Error)]

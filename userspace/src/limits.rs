@@ -39,8 +39,8 @@ impl OpenFiles {
 #[must_use]
 pub fn needed_files(plan: &Plan) -> u64 {
     let ports: usize = plan.workers.iter().map(|worker| worker.ports.len()).sum();
-    let streams = plan.channels.iter().filter(|channel| channel.soup.is_some()).count();
-    let servers = plan.destinations.iter().filter(|to| to.retransmission.is_some()).count();
+    let streams = plan.channels.values().filter(|channel| channel.soup.is_some()).count();
+    let servers = plan.destinations.values().filter(|to| to.retransmission.is_some()).count();
     plan.lines.len() as u64 * FILES_PER_LINE + ports as u64 * FILES_PER_PORT + (streams + servers) as u64 + FILES_BESIDE
 }
 

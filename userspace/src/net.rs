@@ -25,7 +25,7 @@ use crate::metrics::{DropCounts, DropReason, PortCounts};
 
 pub use classify::Rules;
 pub use headers::Header;
-pub use port::{Outlets, Port};
+pub use port::{Outlets, Port, TxDestination};
 pub use umem::{Frame, Frames};
 
 /// Most datagrams that one receive call returns.
@@ -136,6 +136,13 @@ impl RxPort {
         }
     }
 
+    /// Exchanges the rules for frames that the filter could not stamp, where the port has such rules (AF_XDP).
+    pub fn swap_rules(&mut self, rules: &mut Rules) {
+        if let Self::Xsk(port) = self {
+            port.swap_rules(rules);
+        }
+    }
+
     /// The port's counters.
     #[must_use]
     pub fn counts(&self) -> &PortCounts {
@@ -173,7 +180,8 @@ pub enum TxPort {
 }
 
 impl TxPort {
-    /// Registers a destination before the worker starts; the answer is its number in [`Self::send`].
+    /// Registers a destination behind those that are there, before the worker starts; the answer is its number in
+    /// [`Self::send`]. Where numbers are given, see [`Self::put_destination`].
     ///
     /// # Errors
     /// Kernel sockets: the socket could not be made or bound. The other kinds never fail.

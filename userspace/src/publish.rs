@@ -7,12 +7,14 @@
 
 mod packet;
 mod retain;
+mod route;
 mod stream;
 
 use std::ops::Range;
 
 pub use packet::OpenPacket;
 pub use retain::{RETAIN_RING_BYTES, Retained, Retainer, retention};
+pub use route::Route;
 pub use stream::{Stream, StreamSettings};
 
 use crate::feed::{Beginning, Block, BlockSink, ChannelIndex, Session};
@@ -34,9 +36,64 @@ impl Publisher {
     pub fn new(mut streams: Vec<Stream>) -> Self {
         streams.sort_by_key(Stream::channel);
         let channel_count = streams.last().map_or(0, |stream| usize::from(stream.channel()) + 1);
-        let first_from = |channel| streams.partition_point(|stream| usize::from(stream.channel()) < channel);
-        let by_channel = (0..channel_count).map(|channel| first_from(channel)..first_from(channel + 1)).collect();
-        Self { streams, by_channel }
+        let mut publisher = Self { streams, by_channel: vec![0..0; channel_count] };
+        publisher.index();
+        publisher
+    }
+
+    /// Makes room for so many streams in all, of channels below this index, so that adding them allocates nothing.
+    pub fn make_room(&mut self, channels: usize, streams: usize) {
+        self.streams.reserve_exact(streams.saturating_sub(self.streams.len()));
+        self.by_channel.resize(channels.max(self.by_channel.len()), 0..0);
+    }
+
+    /// Whether there is a stream to this destination.
+    #[must_use]
+    pub fn has(&self, destination: usize) -> bool {
+        self.streams.iter().any(|stream| stream.destination() == destination)
+    }
+
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// The stream itself, if there is one to its destination, or no room.
+    #[expect(clippy::result_large_err, reason = "nothing may be allocated here")]
+    pub fn add(&mut self, stream: Stream) -> Result<(), Stream> {
+        let is_full = self.streams.len() == self.streams.capacity();
+        if is_full || usize::from(stream.channel()) >= self.by_channel.len() || self.has(stream.destination()) {
+            return Err(stream);
+        }
+        let at = self.streams.partition_point(|other| other.channel() <= stream.channel());
+        self.streams.insert(at, stream);
+        self.index();
+        Ok(())
+    }
+
+    /// Takes a stream out; `None` if there is none to this destination. See [`Self::hand_over`].
+    pub fn remove(&mut self, destination: usize) -> Option<Stream> {
+        let at = self.streams.iter().position(|stream| stream.destination() == destination)?;
+        let stream = self.streams.remove(at);
+        self.index();
+        Some(stream)
+    }
+
+    /// Hands over the open packet of a destination's stream, whatever it holds, and transmits: the stream is about to go.
+    pub fn hand_over(&mut self, destination: usize, out: &mut Outlets<'_>) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.destination() == destination) {
+            stream.send_open(out);
+        }
+        out.flush();
+    }
+
+    /// Finds every channel's streams again.
+    fn index(&mut self) {
+        let mut from = 0;
+        for (channel, range) in self.by_channel.iter_mut().enumerate() {
+            let count =
+                self.streams[from..].iter().take_while(|stream| usize::from(stream.channel()) == channel).count();
+            *range = from..from + count;
+            from += count;
+        }
     }
 
     /// The streams that carry a channel; none, if it has no destination.
@@ -86,6 +143,16 @@ impl Publisher {
     pub fn retain(&mut self, destination: usize, retainer: Retainer) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.destination() == destination) {
             stream.retain(retainer);
+        }
+    }
+
+    /// Has a destination take what `route` says from now on. Returns what is to be freed: the route that was, if any, or this
+    /// one, if no such destination is here.
+    #[must_use]
+    pub fn set_route(&mut self, destination: usize, route: Box<Route>) -> Option<Box<Route>> {
+        match self.streams.iter_mut().find(|stream| stream.destination() == destination) {
+            Some(stream) => stream.set_route(route),
+            None => Some(route),
         }
     }
 
@@ -149,9 +216,9 @@ mod tests {
     #[test]
     fn a_channel_s_streams_are_found_whatever_their_order() {
         let stream = |destination, channel| {
-            let (port, port_destination, payload_bytes) = (0, 0, 1472);
+            let (port, payload_bytes) = (0, 1472);
             let format = Format::Dbn;
-            Stream::new(StreamSettings { destination, channel, port, port_destination, format, payload_bytes })
+            Stream::new(StreamSettings { destination, channel, port, format, payload_bytes })
         };
         let mut publisher = Publisher::new(vec![stream(0, 4), stream(1, 1), stream(2, 4)]);
         let mut found = |channel| publisher.of_channel(channel).iter().map(Stream::destination).collect::<Vec<_>>();

@@ -127,7 +127,7 @@ struct Replay {
 impl Replay {
     fn new(plan: &Plan, utc_ns: u64) -> Result<Self, ReplayError> {
         let mut lanes = Vec::new();
-        for (index, channel_plan) in plan.channels.iter().enumerate() {
+        for (index, channel_plan) in plan.channels.iter() {
             let mut settings = build::channel_settings(plan, index, utc_ns)?;
             // Nobody has a snapshot of a capture's time.
             if let StartAt::Snapshot { .. } = settings.start {
@@ -137,13 +137,13 @@ impl Replay {
                 .map_err(|source| ReplayError::Channel { name: channel_plan.name.clone(), source })?;
             lanes.push(Lane { channel, tally: Tally::default() });
         }
-        let numbered = || (0..).zip(&plan.lines).map(|(index, line)| (line.key_on_the_wire(), line.source, index));
+        let numbered = || plan.numbered_lines().map(|(index, line)| (line.key_on_the_wire(), line.source, index));
         let lines = numbered().map(|(key, _, index)| (key, index)).collect();
         let with_source = numbered().filter_map(|(key, source, index)| Some(((key, source?.octets()), index)));
         let lines_by_source = with_source.collect();
-        let line_tallies = plan.lines.iter().map(|_| tally::LineTally::default()).collect();
-        let roles = build::line_roles(plan);
-        let transports = plan.channels.iter().map(|channel| channel.transport).collect();
+        let line_tallies = plan.lines.values().map(|_| tally::LineTally::default()).collect();
+        let roles = plan.lines.values().map(|line| (line.channel, build::line_role(line))).collect();
+        let transports = plan.channels.values().map(|channel| channel.transport).collect();
         Ok(Self {
             lines,
             lines_by_source,

@@ -5,8 +5,12 @@
 //! system call but the ports' own.
 #![forbid(unsafe_code)]
 
+mod apply;
+mod channels;
+pub mod edit;
 mod housekeeping;
 mod ports;
+mod routes;
 #[cfg(test)]
 mod separation;
 pub mod shared;
@@ -25,7 +29,9 @@ use crate::feed::{Channel, LineRole};
 use crate::latency::StageHistograms;
 use crate::metrics::DropCounts;
 use crate::net::{Batch, Frames, Port, RxPort, TxPort};
-use crate::publish::{Publisher, Retainer};
+use crate::publish::{Publisher, Retainer, Route};
+use channels::Channels;
+use edit::Edit;
 use housekeeping::Schedule;
 use ports::Ports;
 use shared::{Command, Event, Wanted, WorkerShared};
@@ -34,7 +40,7 @@ use wants::Wants;
 /// What the worker knows of one line of the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct LineSlot {
-    /// Index into the worker's channels.
+    /// Place of its channel among the worker's: the position in [`WorkerParts::channels`], for those that begin with it.
     pub channel: usize,
     /// Which copy it is.
     pub role: LineRole,
@@ -62,18 +68,9 @@ pub struct WorkerParts {
     pub events: rtrb::Producer<Event>,
     /// What is missing, to the recovery thread, if any of the channels has one.
     pub wants: Option<rtrb::Producer<Wanted>>,
-    /// Counters for everybody.
+    /// Counters for everybody. They say how much room there is: a worker takes no more lines, channels and streams than have
+    /// counters here.
     pub shared: Arc<WorkerShared>,
-}
-
-#[derive(Debug)]
-struct ChannelSlot {
-    plan_index: usize,
-    channel: Channel,
-    /// Set by `admit`, cleared by `deliver`: saves a call per channel and batch.
-    touched: bool,
-    /// The state that was last reported.
-    reported: crate::feed::ChannelState,
 }
 
 /// One worker.
@@ -83,17 +80,21 @@ pub struct Worker {
     lines: Vec<Option<LineSlot>>,
     /// Drops before any channel, by line; the last entry is for lines that are not ours.
     line_drops: Vec<DropCounts>,
-    channels: Vec<ChannelSlot>,
+    channels: Channels,
     publisher: Publisher,
+    /// A route that was replaced, while the event queue has no room for it.
+    route_out: Option<Box<Route>>,
     idle: Idle,
     commands: rtrb::Consumer<Command>,
     events: rtrb::Producer<Event>,
     events_dropped: u64,
-    wants: Option<Wants>,
+    wants: Wants,
     shared: Arc<WorkerShared>,
     latency: Box<StageHistograms>,
     /// Empty histograms to swap in, while the event queue has no room for the full ones.
     next_latency: Option<Box<StageHistograms>>,
+    /// An edit that was applied, while the event queue has no room for it.
+    edited: Option<Box<Edit>>,
     batch: Batch,
     /// Arrival times of the packets that the stages are delivering.
     arrivals: Vec<u64>,
@@ -106,19 +107,19 @@ impl Worker {
     /// A worker of these parts. Allocates what is left to allocate.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Self {
-        let WorkerParts { ports, lines, channels, publisher, idle, commands, events, wants, shared } = parts;
+        let WorkerParts { ports, mut lines, channels, mut publisher, idle, commands, events, wants, shared } = parts;
+        lines.resize(shared.lines.len().max(lines.len()), None);
         let line_drops = vec![DropCounts::default(); lines.len() + 1];
-        let channels: Vec<ChannelSlot> = channels
-            .into_iter()
-            .map(|(plan_index, channel)| ChannelSlot { plan_index, reported: channel.state(), channel, touched: false })
-            .collect();
-        let wants = wants.map(|queue| Wants::new(queue, &channels));
+        let channels = Channels::new(channels, shared.channels.len());
+        let wants = Wants::new(wants, &channels);
+        publisher.make_room(shared.channels.len(), shared.destinations.len());
         Self {
             ports: Ports::new(ports),
             lines,
             line_drops,
             channels,
             publisher,
+            route_out: None,
             idle,
             commands,
             events,
@@ -127,6 +128,7 @@ impl Worker {
             shared,
             latency: Box::default(),
             next_latency: None,
+            edited: None,
             batch: Batch::new(),
             arrivals: Vec::with_capacity(stages::MOST_ARRIVALS),
             utc_offset_ns: clock::utc_offset_ns(),
@@ -179,7 +181,7 @@ impl Worker {
         if self.next_latency.is_some() {
             self.swap_latency();
         }
-        if !self.hand_back_port() {
+        if !self.hand_back_port() || !self.hand_back_edit() || !self.hand_back_route() {
             return;
         }
         let Ok(command) = self.commands.pop() else { return };
@@ -201,14 +203,9 @@ impl Worker {
                 self.swap_latency();
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
-            Command::Hurry { channel } => {
-                if let Some(slot) = self.channels.iter_mut().find(|slot| slot.plan_index == channel) {
-                    slot.channel.hurry();
-                }
-                if let Some(wants) = &mut self.wants {
-                    wants.tell(&self.channels);
-                }
-            }
+            Command::Hurry { channel } => self.hurry(channel),
+            Command::Edit(edit) => self.edit(edit, clock),
+            Command::SetRoute { destination, route } => self.set_route(destination, route),
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();

@@ -91,7 +91,7 @@ pub(super) fn config(data: &[u8]) {
     match Config::parse(&text, "fuzz.toml", &Host { cores: vec![0, 1] }) {
         Ok(plan) => {
             assert!(!plan.channels.is_empty() && !plan.workers.is_empty());
-            for channel in &plan.channels {
+            for channel in plan.channels.values() {
                 assert!((1..=MAX_HOLD_PACKETS).contains(&channel.hold_packets), "{}", channel.hold_packets);
                 assert!((1..=MAX_ORDERS).contains(&channel.max_orders), "{}", channel.max_orders);
                 assert!(channel.worker < plan.workers.len() && channel.lines.is_empty() == channel.soup.is_some());

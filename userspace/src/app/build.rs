@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::beside::threads;
-use crate::config::plan::Plan;
+use crate::config::plan::{LinePlan, Plan};
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::handoff::{Handoff, handoff};
@@ -13,6 +13,7 @@ use crate::publish::{Publisher, Stream, StreamSettings};
 use crate::recovery;
 use crate::snapshot;
 use crate::source;
+use crate::worker::edit::NewChannel;
 use crate::worker::shared::{COMMAND_QUEUE, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
@@ -59,14 +60,10 @@ pub fn channel_settings(plan: &Plan, index: usize, utc_ns: u64) -> Result<Channe
     })
 }
 
-/// For each line of the plan: its channel, and which copy of it the line is.
+/// Which copy of its channel a line is: its name says it, whatever other line comes or goes.
 #[must_use]
-pub fn line_roles(plan: &Plan) -> Vec<(usize, LineRole)> {
-    let role = |index, line: &crate::config::plan::LinePlan| {
-        let first = plan.channels[line.channel].lines.first() == Some(&index);
-        (line.channel, if first { LineRole::A } else { LineRole::B })
-    };
-    plan.lines.iter().enumerate().map(|(index, line)| role(index, line)).collect()
+pub fn line_role(line: &LinePlan) -> LineRole {
+    if line.name == "B" { LineRole::B } else { LineRole::A }
 }
 
 /// A worker, the control side's link to it, and the ends of what other threads feed it with.
@@ -81,14 +78,16 @@ pub type Built = (Worker, WorkerLink, threads::Ends);
 /// # Errors
 /// The first part that could not be had, with its name.
 pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> Result<Built, BuildError> {
-    let (channels, lines) = channels(plan, index, &ports, utc_ns)?;
+    let queue_ports = ports.iter().take(plan.workers[index].ports.len());
+    let payload_bytes: Vec<usize> = queue_ports.map(|port| port.frames.longest_payload()).collect();
+    let (channels, lines) = channels(plan, index, &payload_bytes, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
     let (wants, wanted) = rtrb::RingBuffer::new(recovery::WANTED_QUEUE);
     let answers = fed_port(&mut ports, recovery::ANSWERS, recovery::FRAMES);
     let packets = fed_port(&mut ports, snapshot::PACKETS, snapshot::FRAMES);
     let datagrams = fed_port(&mut ports, source::DATAGRAMS, source::FRAMES);
-    let shared = WorkerShared::new(plan.line_count(), plan.channels.len(), plan.destinations.len(), ports.len());
+    let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
         lines,
@@ -106,7 +105,8 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
         source: source::Ends { worker: index, datagrams, shared: Arc::clone(&shared) },
         shared: Arc::clone(&shared),
     };
-    Ok((worker, WorkerLink { index, commands: commands.into(), events: events.into(), shared }, ends))
+    let link = WorkerLink { index, commands: commands.into(), events: events.into(), shared, payload_bytes };
+    Ok((worker, link, ends))
 }
 
 /// Adds a port that another thread feeds; returns that thread's end.
@@ -117,53 +117,71 @@ fn fed_port(ports: &mut Vec<Port>, datagrams: usize, frames: u32) -> Handoff {
 }
 
 fn publisher(plan: &Plan, index: usize) -> Publisher {
-    let worker = &plan.workers[index];
-    let streams = worker.tx.iter().flat_map(|&queue| {
-        let port = worker.port_of(queue);
-        plan.destinations_of(index, queue).enumerate().map(move |(port_destination, (destination, wanted))| {
-            Stream::new(StreamSettings {
-                destination,
-                channel: ChannelIndex::try_from(wanted.channel).expect("the plan has fewer than 65,536 channels"),
-                port,
-                port_destination,
-                format: wanted.format,
-                payload_bytes: wanted.payload_bytes,
-            })
-        })
-    });
-    Publisher::new(streams.collect())
+    let of_it = |destination: &usize| plan.channels[plan.destinations[*destination].channel].worker == index;
+    Publisher::new(plan.destinations.indices().filter(of_it).map(|destination| stream(plan, destination)).collect())
 }
 
-/// Longest payload that the ports by which a channel's lines come can receive, bytes.
-fn longest_payload(plan: &Plan, worker: usize, channel: usize, ports: &[Port]) -> usize {
-    let brings = |interface| plan.channels[channel].lines.iter().any(|line| plan.lines[*line].interface == interface);
-    let ports = plan.workers[worker].ports.iter().zip(ports).filter(|(queue, _)| brings(queue.interface));
-    ports.map(|(_, port)| port.frames.longest_payload()).max().unwrap_or(0)
+/// The stream of a destination of the plan, which has sent nothing yet.
+///
+/// # Panics
+/// If the plan has no such destination.
+#[must_use]
+pub fn stream(plan: &Plan, destination: usize) -> Stream {
+    let wanted = &plan.destinations[destination];
+    Stream::new(StreamSettings {
+        destination,
+        channel: ChannelIndex::try_from(wanted.channel).expect("the plan has fewer than 65,536 channels"),
+        port: plan.workers[plan.channels[wanted.channel].worker].port_of(wanted.queue),
+        format: wanted.format,
+        payload_bytes: wanted.payload_bytes,
+    })
+    .routed(&wanted.route)
+}
+
+/// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of
+/// its worker ([`WorkerLink::payload_bytes`]).
+#[must_use]
+pub fn longest_payload(plan: &Plan, channel: usize, payload_bytes: &[usize]) -> usize {
+    let wanted = &plan.channels[channel];
+    let brings = |interface| wanted.lines.iter().any(|line| plan.lines[*line].interface == interface);
+    let ports = plan.workers[wanted.worker].ports.iter().zip(payload_bytes);
+    ports.filter(|(queue, _)| brings(queue.interface)).map(|(_, bytes)| *bytes).max().unwrap_or(0)
+}
+
+/// A channel of the plan as a worker needs it, its lines of the plan apart; `payload_bytes` is as for [`longest_payload`].
+///
+/// # Errors
+/// Settings that do not work together, or a time zone that is not known.
+pub fn channel(plan: &Plan, index: usize, payload_bytes: &[usize], utc_ns: u64) -> Result<NewChannel, BuildError> {
+    let payload_bytes = longest_payload(plan, index, payload_bytes);
+    let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
+    let name = || plan.channels[index].name.clone();
+    let channel = Channel::new(settings).map_err(|source| BuildError::Channel { name: name(), source })?;
+    let own_lines = [
+        (plan.recovery_line(index), LineRole::Recovery),
+        (plan.snapshot_line(index), LineRole::Snapshot),
+        (plan.soup_line(index), LineRole::Soup),
+    ];
+    Ok(NewChannel { index, channel, own_lines })
 }
 
 /// The worker's channels, and by line of the plan which of them it belongs to.
 type Channels = (Vec<(usize, Channel)>, Vec<Option<LineSlot>>);
 
-fn channels(plan: &Plan, worker: usize, ports: &[Port], utc_ns: u64) -> Result<Channels, BuildError> {
+fn channels(plan: &Plan, worker: usize, payload_bytes: &[usize], utc_ns: u64) -> Result<Channels, BuildError> {
     let mut channels = Vec::new();
-    let mut slots = vec![None; plan.channels.len()];
-    for (index, wanted) in plan.channels.iter().enumerate().filter(|(_, wanted)| wanted.worker == worker) {
-        let payload_bytes = longest_payload(plan, worker, index, ports);
-        let settings = ChannelSettings { payload_bytes, ..channel_settings(plan, index, utc_ns)? };
-        let channel =
-            Channel::new(settings).map_err(|source| BuildError::Channel { name: wanted.name.clone(), source })?;
-        slots[index] = Some(channels.len());
+    let mut lines = vec![None; plan.line_count()];
+    for (index, _) in plan.channels.iter().filter(|(_, wanted)| wanted.worker == worker) {
+        let NewChannel { channel, own_lines, .. } = self::channel(plan, index, payload_bytes, utc_ns)?;
+        // Nobody switches these: without servers nothing comes.
+        for (line, role) in own_lines {
+            lines[usize::from(line)] = Some(LineSlot { channel: channels.len(), role, enabled: true });
+        }
+        // Lines start disabled: control enables each once it is joined and has its rule.
+        for (line, wanted) in plan.lines.iter().filter(|(_, line)| line.channel == index) {
+            lines[line] = Some(LineSlot { channel: channels.len(), role: line_role(wanted), enabled: false });
+        }
         channels.push((index, channel));
     }
-    // Lines start disabled: control enables each once it is joined and has its rule.
-    let line =
-        |(channel, role): (usize, LineRole)| slots[channel].map(|channel| LineSlot { channel, role, enabled: false });
-    let lines = line_roles(plan).into_iter().map(line);
-    // Nobody switches these: without servers nothing comes.
-    let recovered = |channel| LineSlot { channel, role: LineRole::Recovery, enabled: true };
-    let snapshot = |channel| LineSlot { role: LineRole::Snapshot, ..recovered(channel) };
-    let streamed = |channel| LineSlot { role: LineRole::Soup, ..recovered(channel) };
-    let lines = lines.chain(slots.iter().map(|slot| slot.map(recovered)));
-    let lines = lines.chain(slots.iter().map(|slot| slot.map(snapshot)));
-    Ok((channels, lines.chain(slots.iter().map(|slot| slot.map(streamed))).collect()))
+    Ok((channels, lines))
 }

@@ -3,9 +3,12 @@
 //! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
 #![forbid(unsafe_code)]
 
+mod access;
 mod gaps;
 mod interface;
 mod retransmission;
+mod route;
+mod slots;
 mod soup;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,11 +16,14 @@ use std::path::PathBuf;
 
 use xdp_ebpf::{GroupKey, GroupRule};
 
+pub use access::{AccessPlan, TlsPlan};
 pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsubscribed};
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
+pub use route::{RecordKind, RoutePlan};
+pub use slots::Slots;
 pub use soup::{Password, SoupPlan};
 
 /// Everything that will run.
@@ -27,6 +33,8 @@ pub struct Plan {
     pub name: String,
     /// Where gRPC listens.
     pub grpc: Endpoint,
+    /// Where gRPC listens beside that with TLS, and who may do what there.
+    pub access: AccessPlan,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` = not at all.
     pub metrics: Option<SocketAddr>,
     /// What is kept of the privileges after start.
@@ -39,18 +47,25 @@ pub struct Plan {
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.
     pub workers: Vec<WorkerPlan>,
-    /// Channels, in file order over all feeds.
-    pub channels: Vec<ChannelPlan>,
+    /// Channels; at start in file order over all feeds.
+    pub channels: Slots<ChannelPlan>,
     /// Lines over all channels; the position is the [`LineIndex`].
-    pub lines: Vec<LinePlan>,
-    /// Destinations, in file order.
-    pub destinations: Vec<DestinationPlan>,
+    pub lines: Slots<LinePlan>,
+    /// Destinations; at start in file order.
+    pub destinations: Slots<DestinationPlan>,
 }
 
 impl Plan {
+    /// All lines with their numbers, as the data path has them.
+    pub fn numbered_lines(&self) -> impl Iterator<Item = (LineIndex, &LinePlan)> {
+        self.lines
+            .iter()
+            .map(|(index, line)| (LineIndex::try_from(index).expect("a plan has at most 1024 lines"), line))
+    }
+
     /// The lines that come in on a queue of a worker, with their numbers.
     pub fn lines_of(&self, worker: usize, queue: QueuePlan) -> impl Iterator<Item = (LineIndex, &LinePlan)> {
-        (0..).zip(&self.lines).filter(move |(_, line)| {
+        self.numbered_lines().filter(move |(_, line)| {
             self.channels[line.channel].worker == worker
                 && (QueuePlan { interface: line.interface, queue: line.queue }) == queue
         })
@@ -59,7 +74,7 @@ impl Plan {
     /// The destinations that leave by a queue of a worker, with their numbers, in the order in which they are registered
     /// with its port.
     pub fn destinations_of(&self, worker: usize, queue: QueuePlan) -> impl Iterator<Item = (usize, &DestinationPlan)> {
-        self.destinations.iter().enumerate().filter(move |(_, destination)| {
+        self.destinations.iter().filter(move |(_, destination)| {
             self.channels[destination.channel].worker == worker && destination.queue == queue
         })
     }
@@ -272,6 +287,8 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+    /// What of the channel it takes.
+    pub route: RoutePlan,
     /// What consumers can have again; `None` = nothing.
     pub retransmission: Option<RetransmissionPlan>,
 }

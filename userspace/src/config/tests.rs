@@ -66,12 +66,12 @@ fn the_smallest_file_gets_the_documented_defaults() {
     assert_eq!((channel.name.as_str(), channel.worker, &channel.lines[..]), ("itch/equities", 0, &[0, 1][..]));
     assert_eq!((channel.gap_timeout_us, channel.give_up_ms, channel.stale_ms), (500, 50, 5000));
     assert_eq!((channel.hold_packets, channel.max_orders, channel.start), (1024, 1_000_000, StartAt::Now));
-    assert!(plan.lines.iter().all(|line| line.subscribed && line.vlan == 0 && line.source.is_none()));
+    assert!(plan.lines.values().all(|line| line.subscribed && line.vlan == 0 && line.source.is_none()));
     let destination = &plan.destinations[0];
     assert_eq!((destination.source_port, destination.ttl, destination.payload_bytes), (30_000, 8, 1472));
     assert_eq!(destination.retransmission, None);
     let text = format!("{GOOD}[destination.retransmission]\naddress = \"10.1.0.5:18000\"");
-    let server = parse(&text).unwrap().destinations.remove(0).retransmission.expect("a server");
+    let server = parse(&text).unwrap().destinations.take(0).unwrap().retransmission.expect("a server");
     assert_eq!((server.address, server.retain_bytes), ("10.1.0.5:18000".parse().unwrap(), 64 << 20));
     let rates = |requests_per_second, bytes_per_second| Rates { requests_per_second, bytes_per_second };
     assert_eq!((server.rates, server.client_rates), (rates(20_000, 25_000_000), rates(5_000, 6_250_000)));

@@ -52,6 +52,12 @@ pub enum ControlError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// A line that was selected, and is no more.
+    #[error("line number {line} was removed meanwhile")]
+    Removed {
+        /// Its number.
+        line: usize,
+    },
     /// A step failed, and so did taking back what was done.
     #[error("{cause}; it could not be undone, and now stands: {left}; repeat the request once the cause is gone")]
     NotUndone {

@@ -59,7 +59,8 @@ impl Events {
                 self.spare[link.index] = Some(empty);
             }
         }
-        for (limit, channel) in self.limits.iter_mut().zip(&plan.channels) {
+        for (limit, (_, channel)) in self.limits.iter_mut().zip(plan.channels.slots()) {
+            let Some(channel) = channel else { continue };
             if let Some(suppressed) = limit.roll(now_ns) {
                 tracing::warn!(channel = channel.name, suppressed, "more events than are logged; the metrics have all");
             }
@@ -75,8 +76,11 @@ impl Events {
             }
             // Dropped here, and not by the worker: that closes sockets and unmaps memory.
             Event::PortOut(port) => drop(port),
+            Event::Edited(edit) => drop(edit),
+            Event::RouteOut(route) => drop(route),
             Event::Lost { channel, session, from, to } => {
-                let (name, session) = (plan.channels[channel].name.clone(), session_text(&session));
+                let Some(name) = name_of(plan, channel) else { return };
+                let session = session_text(&session);
                 if self.limits[channel].allows(now_ns) {
                     let messages = to.saturating_sub(from);
                     tracing::warn!(channel = name, session, from, to, messages, "messages lost");
@@ -84,8 +88,8 @@ impl Events {
                 watch.tell(What::MessagesLost(MessagesLost { channel: name, session, from, to }));
             }
             Event::Began { channel, session, first, how } => {
+                let Some(name) = name_of(plan, channel) else { return };
                 if self.limits[channel].allows(now_ns) {
-                    let name = &plan.channels[channel].name;
                     let session = session_text(&session);
                     match how {
                         Beginning::New => tracing::info!(channel = name, session, first, "session begins"),
@@ -102,7 +106,8 @@ impl Events {
                 }
             }
             Event::State { channel, state } => {
-                let (name, state) = (plan.channels[channel].name.clone(), super::status::channel_state(state));
+                let Some(name) = name_of(plan, channel) else { return };
+                let state = super::status::channel_state(state);
                 if self.limits[channel].allows(now_ns) {
                     tracing::info!(channel = name, state = state.word(), "channel state");
                 }
@@ -110,6 +115,11 @@ impl Events {
             }
         }
     }
+}
+
+/// Of a channel that is there: what a worker had still to say of one that was removed is nobody's any more.
+fn name_of(plan: &Plan, channel: usize) -> Option<String> {
+    plan.channels.get(channel).map(|channel| channel.name.clone())
 }
 
 /// A session's name without its padding (MoldUDP64 pads with spaces); what is not text is replaced, and what would move a

@@ -81,7 +81,7 @@ impl Desk {
     /// The IGMP version in force on an interface of the plan; `None` if it is not known.
     #[must_use]
     pub fn igmp_version(&self, interface: usize) -> Option<IgmpVersion> {
-        igmp_version(&self.plan.interfaces[interface].name).ok().flatten()
+        igmp_version(&self.fixed.interfaces[interface].name).ok().flatten()
     }
 
     /// Checks memberships and canaries, and logs what it finds. [`Desk::poll`] calls it; several times a second is right.
@@ -91,8 +91,8 @@ impl Desk {
         }
         let now_ns = monotonic_ns();
         let index: Vec<_> =
-            self.plan.interfaces.iter().map(|interface| interface_index(&interface.name).ok()).collect();
-        for (line, plan) in self.plan.lines.iter().enumerate() {
+            self.fixed.interfaces.iter().map(|interface| interface_index(&interface.name).ok()).collect();
+        for (line, plan) in self.plan().lines.iter() {
             self.poll_canary(line, index[plan.interface], now_ns);
         }
     }
@@ -101,10 +101,8 @@ impl Desk {
     /// or its sockets away and put them back.
     pub fn settle_canaries(&self, interface: usize) {
         let now_ns = monotonic_ns();
-        for (watch, _) in
-            self.groups.watches.iter().zip(&self.plan.lines).filter(|(_, line)| line.interface == interface)
-        {
-            if let Some(canary) = &mut locked(&watch.canary).canary {
+        for (line, _) in self.plan().lines.iter().filter(|(_, line)| line.interface == interface) {
+            if let Some(canary) = &mut locked(&self.groups.watches[line].canary).canary {
                 canary.settle(now_ns);
             }
         }
@@ -124,8 +122,8 @@ impl Desk {
 
     /// Joins a line's group.
     pub(super) fn join_group(&self, line: usize) -> Result<Lease, ControlError> {
-        let plan = &self.plan.lines[line];
-        let interface = &self.plan.interfaces[plan.interface].name;
+        let plan = self.line_plan(line)?;
+        let interface = &self.fixed.interfaces[plan.interface].name;
         let joined = self.groups.memberships.join(*plan.group.ip(), interface, plan.source);
         joined.map_err(|source| self.kernel_error(line, source))
     }
@@ -148,14 +146,14 @@ impl Desk {
     }
 
     fn is_watched(&self, line: usize) -> bool {
-        let plan = &self.plan.lines[line];
-        self.mode_in_force(plan.interface) != Mode::Socket && plan.vlan == 0
+        let plan = self.plan();
+        plan.lines.get(line).is_some_and(|line| self.mode_in_force(line.interface) != Mode::Socket && line.vlan == 0)
     }
 
     /// Opens a canary in an empty slot; a refusal is logged when it begins, and now and then while it lasts.
     fn open_canary(&self, line: usize, slot: &mut Slot, now_ns: u64) {
-        let plan = &self.plan.lines[line];
-        let interface = &self.plan.interfaces[plan.interface].name;
+        let Ok(plan) = self.line_plan(line) else { return };
+        let interface = &self.fixed.interfaces[plan.interface].name;
         let opened = Canary::open(interface, plan.group, plan.source, now_ns);
         let watch = &self.groups.watches[line];
         watch.is_deaf.store(opened.is_err(), Relaxed);
@@ -206,8 +204,8 @@ impl Desk {
 
     fn log_burst(&self, line: usize, change: &BurstChange) {
         let (channel, name) = self.names(line);
-        let plan = &self.plan.lines[line];
-        let (group, interface) = (plan.group, &self.plan.interfaces[plan.interface].name);
+        let Ok(plan) = self.line_plan(line) else { return };
+        let (group, interface) = (plan.group, &self.fixed.interfaces[plan.interface].name);
         match *change {
             BurstChange::Began { packets } => tracing::error!(
                 channel, line = name, %group, interface, packets,

@@ -53,7 +53,7 @@ impl Desk {
 
     /// Says what is wrong with an interface now; logs and counts what begins and what ends.
     pub fn set_fault(&self, interface: usize, now: Option<(Fault, String)>) {
-        let name = &self.plan.interfaces[interface].name;
+        let name = &self.fixed.interfaces[interface].name;
         let mut health = locked(&self.interfaces[interface].health);
         let (before, after) = (health.now.as_ref().map(|(fault, _)| *fault), now.as_ref().map(|(fault, _)| *fault));
         if before != after {
@@ -73,14 +73,14 @@ impl Desk {
     /// Counts a fault that had begun and was over again before anybody looked.
     pub fn count_passing_fault(&self, interface: usize, fault: Fault) {
         locked(&self.interfaces[interface].health).begun[fault as usize] += 1;
-        let name = &self.plan.interfaces[interface].name;
+        let name = &self.fixed.interfaces[interface].name;
         tracing::warn!(interface = name, fault = fault.label(), "interface fault, over already");
         self.tell_fault(interface, fault, false, "over already");
         self.tell_fault(interface, fault, true, "");
     }
 
     fn tell_fault(&self, interface: usize, fault: Fault, over: bool, particulars: &str) {
-        let interface = self.plan.interfaces[interface].name.clone();
+        let interface = self.fixed.interfaces[interface].name.clone();
         let (fault, particulars) = (fault.label().to_owned(), particulars.to_owned());
         self.watch.tell(What::InterfaceFault(InterfaceFault { interface, fault, over, particulars }));
     }
@@ -122,7 +122,7 @@ impl Desk {
     /// # Errors
     /// A worker that takes no commands; this can be tried again.
     pub fn vacate(&self, interface: usize) -> Result<(), HealError> {
-        for (worker, plan) in self.plan.workers.iter().enumerate() {
+        for (worker, plan) in self.fixed.workers.iter().enumerate() {
             for index in (0..plan.ports.len()).filter(|index| plan.ports[*index].interface == interface) {
                 self.replace_port(worker, index, Port::vacant())?;
             }
@@ -139,7 +139,7 @@ impl Desk {
     pub fn take_into_use(&self, interface: usize) -> Result<NetInterface, HealError> {
         let cookie = self.attach(interface)?;
         let (mode, jumbo) = (self.mode_in_force(interface), self.interfaces[interface].jumbo);
-        let (link, ports) = reopen(&self.plan, interface, mode, jumbo, cookie, &self.enabled_lines())?;
+        let (link, ports) = reopen(&self.plan(), interface, mode, jumbo, cookie, &self.enabled_lines())?;
         if let Some(steering) = locked(&self.interfaces[interface].steering).as_mut() {
             enter(steering, &ports)?;
         }
@@ -154,14 +154,14 @@ impl Desk {
 
     fn count_healed(&self, interface: usize, what: &str) {
         locked(&self.interfaces[interface].health).healed += 1;
-        tracing::info!(interface = self.plan.interfaces[interface].name, "{what}");
+        tracing::info!(interface = self.fixed.interfaces[interface].name, "{what}");
     }
 
     /// Frames for an interface's ports that the kernel has dropped for lack of room since the start.
     #[must_use]
     pub fn starved_frames(&self, interface: usize) -> u64 {
         let ports =
-            self.plan.workers.iter().zip(&self.links).flat_map(|(plan, link)| plan.ports.iter().zip(&link.shared.rx));
+            self.fixed.workers.iter().zip(&self.links).flat_map(|(plan, link)| plan.ports.iter().zip(&link.shared.rx));
         let on_it = ports.filter(|(queue, _)| queue.interface == interface);
         on_it
             .map(|(_, counts)| PortCounts::from_values(counts.load()))
@@ -178,7 +178,7 @@ impl Desk {
             match link.send(command) {
                 Ok(number) => break number,
                 Err(refused) if Instant::now() < deadline => command = refused,
-                Err(_) => return Err(HealError::Worker { worker: self.plan.workers[worker].name.clone() }),
+                Err(_) => return Err(HealError::Worker { worker: self.fixed.workers[worker].name.clone() }),
             }
             thread::sleep(RETRY_INTERVAL);
         };
@@ -187,11 +187,11 @@ impl Desk {
         }
         // A worker that is late still finds the port in its queue. Opening another one would find the queue taken.
         if link.shared.commands_applied.load(Acquire) < number {
-            tracing::error!(worker = self.plan.workers[worker].name, "has not taken its new port yet; is it alive?");
+            tracing::error!(worker = self.fixed.workers[worker].name, "has not taken its new port yet; is it alive?");
         }
         match link.shared.refusal(number) {
             None => Ok(()),
-            Some(reason) => Err(HealError::Refused { worker: self.plan.workers[worker].name.clone(), reason }),
+            Some(reason) => Err(HealError::Refused { worker: self.fixed.workers[worker].name.clone(), reason }),
         }
     }
 }

@@ -9,12 +9,13 @@ use feedhandler_proto::v1::LineSwitched;
 use feedhandler_proto::v1::event::What;
 
 use super::{ControlError, Desk, locked};
+use crate::config::plan::LinePlan;
 use crate::steering::{Lease, SteeringError};
 use crate::worker::shared::Command;
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
-const WORKER_PATIENCE: Duration = Duration::from_secs(1);
-const RETRY_INTERVAL: Duration = Duration::from_micros(50);
+pub(super) const WORKER_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Room that a worker's queue must have before a change begins: a command, and the one that takes it back.
 const COMMAND_ROOM: usize = 2;
@@ -107,7 +108,7 @@ impl Desk {
     /// As [`Self::subscribe`]; then none is in force.
     pub fn start_lines(&self) -> Result<Changes, ControlError> {
         let desired: Vec<bool> = locked(&self.states).iter().map(|state| state.desired).collect();
-        let wanted: Vec<usize> = (0..self.plan.lines.len()).filter(|line| desired[*line]).collect();
+        let wanted: Vec<usize> = self.plan().lines.indices().filter(|line| desired[*line]).collect();
         self.subscribe(&wanted, "the start")
     }
 
@@ -142,8 +143,8 @@ impl Desk {
     #[must_use]
     pub fn line_states(&self) -> Vec<LineState> {
         let mut states = locked(&self.states).clone();
-        for (state, plan) in states.iter_mut().zip(&self.plan.lines) {
-            state.in_force &= !self.is_out(plan.interface);
+        for (line, plan) in self.plan().lines.iter() {
+            states[line].in_force &= !self.is_out(plan.interface);
         }
         states
     }
@@ -191,7 +192,7 @@ impl Desk {
     /// Keeps what is desired for the next start. Where it cannot be, the change is in force all the same.
     fn save(&self, held: &[Held]) {
         let Some(file) = &self.state_file else { return };
-        if let Err(error) = file.save(&self.plan, held.iter().map(|held| held.desired)) {
+        if let Err(error) = file.save(&self.plan(), held.iter().map(|held| held.desired)) {
             self.unsaved.fetch_add(1, Relaxed);
             tracing::error!(%error, "subscriptions are not saved: the next start will not know of this change");
         }
@@ -203,7 +204,7 @@ impl Desk {
         let error = error.map(ToString::to_string).unwrap_or_default();
         for &line in lines {
             let (channel, name) = self.names(line);
-            let group = self.plan.lines[line].group.to_string();
+            let group = self.plan().lines.get(line).map(|line| line.group.to_string()).unwrap_or_default();
             if error.is_empty() {
                 tracing::info!(channel, line = name, group, subscribed, by, "line switched");
             } else {
@@ -225,7 +226,7 @@ impl Desk {
         let deadline = Instant::now() + WORKER_PATIENCE;
         let mut asked = vec![false; self.links.len()];
         for &line in lines {
-            let worker = self.plan.channels[self.plan.lines[line].channel].worker;
+            let Some(worker) = self.worker_of_line(line) else { continue };
             if std::mem::replace(&mut asked[worker], true) {
                 continue;
             }
@@ -298,7 +299,7 @@ impl Desk {
         if held.has_rule == wanted {
             return Ok(());
         }
-        let plan = &self.plan.lines[line];
+        let plan = self.line_plan(line)?;
         if let Some(steering) = locked(&self.interfaces[plan.interface].steering).as_mut() {
             let index = u16::try_from(line).expect("a plan has at most 1024 lines");
             match turn {
@@ -318,7 +319,7 @@ impl Desk {
         if held.enabled == Some(enabled) {
             return Ok(());
         }
-        let link = self.link_of_channel(self.plan.lines[line].channel);
+        let link = self.link_of_channel(self.line_plan(line)?.channel);
         let mut command = Command::SetLine { line, enabled };
         let number = loop {
             match link.send(command) {
@@ -347,12 +348,26 @@ impl Desk {
 
     /// Names of a line's channel and of the line.
     pub(super) fn names(&self, line: usize) -> (String, String) {
-        let plan = &self.plan.lines[line];
-        (self.plan.channels[plan.channel].name.clone(), plan.name.clone())
+        let plan = self.plan();
+        let names = plan.lines.get(line).map(|line| (plan.channels[line.channel].name.clone(), line.name.clone()));
+        names.unwrap_or_default()
+    }
+
+    /// A line as it is planned.
+    ///
+    /// # Errors
+    /// It was removed after it was selected.
+    pub(super) fn line_plan(&self, line: usize) -> Result<LinePlan, ControlError> {
+        self.plan().lines.get(line).cloned().ok_or(ControlError::Removed { line })
+    }
+
+    fn worker_of_line(&self, line: usize) -> Option<usize> {
+        let plan = self.plan();
+        Some(plan.channels.get(plan.lines.get(line)?.channel)?.worker)
     }
 
     fn worker_name(&self, line: usize) -> String {
-        self.plan.workers[self.plan.channels[self.plan.lines[line].channel].worker].name.clone()
+        self.worker_of_line(line).map(|worker| self.fixed.workers[worker].name.clone()).unwrap_or_default()
     }
 
     fn full_queue(&self, line: usize) -> ControlError {

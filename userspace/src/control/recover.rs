@@ -3,18 +3,15 @@
 
 use std::sync::atomic::Ordering::Acquire;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use feedhandler_proto::v1::OperatorAction;
 use feedhandler_proto::v1::event::What;
 
 use super::Desk;
+use super::lines::{RETRY_INTERVAL, WORKER_PATIENCE};
 use crate::beside::ThreadError;
 use crate::worker::shared::Command;
-
-/// How long a worker may take to carry out a command: a living one needs microseconds.
-const WORKER_PATIENCE: Duration = Duration::from_secs(1);
-const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Why nothing was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +63,9 @@ impl Desk {
     }
 
     fn hurry(&self, name: &str) -> Result<u64, RecoverError> {
-        let mut channels = self.plan.channels.iter().enumerate();
-        let (channel, plan) =
-            channels.find(|(_, channel)| channel.name == name).ok_or_else(|| RecoverError::Unknown(name.to_owned()))?;
+        let now = self.plan();
+        let found = now.channels.iter().find(|(_, channel)| channel.name == name);
+        let (channel, plan) = found.ok_or_else(|| RecoverError::Unknown(name.to_owned()))?;
         let no_servers = || RecoverError::NoServers(name.to_owned());
         if plan.recovery.is_none() {
             return Err(no_servers());
@@ -81,7 +78,7 @@ impl Desk {
     /// Has a worker tell the recovery thread all that a channel misses.
     fn have_told(&self, channel: usize, worker: usize) -> Result<(), RecoverError> {
         let link = &self.links[worker];
-        let silent = || RecoverError::Worker(self.plan.workers[worker].name.clone());
+        let silent = || RecoverError::Worker(self.fixed.workers[worker].name.clone());
         let deadline = Instant::now() + WORKER_PATIENCE;
         let number = loop {
             match link.send(Command::Hurry { channel }) {

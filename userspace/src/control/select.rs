@@ -4,10 +4,13 @@
 use std::net::SocketAddrV4;
 
 use super::Desk;
+use crate::config::plan::LinePlan;
 
 /// Selects the lines that match every part given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
+    /// Name of a feed.
+    pub feed: Option<String>,
     /// `feed/channel`.
     pub channel: Option<String>,
     /// `A` or `B`.
@@ -22,15 +25,15 @@ pub struct Selector {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// Nothing was said.
-    #[error("say which lines: a channel, a line, a group, or all")]
+    #[error("say which lines: a feed, a channel, a line, a group, or all")]
     Empty,
     /// All, and not all.
-    #[error("`all` goes with nothing else: leave it out, or the channel, line and group")]
+    #[error("`all` goes with nothing else: leave it out, or the feed, channel, line and group")]
     AllAndMore,
     /// Not an address and port.
     #[error("`{0}` is not a group: must be an IPv4 address and port, such as 239.10.0.1:26400")]
     BadGroup(String),
-    /// No such channel, line or group.
+    /// No such feed, channel, line or group.
     #[error("no {kind} `{name}`; there are: {have}")]
     NotFound {
         /// What was looked for.
@@ -45,27 +48,20 @@ pub enum SelectError {
     NoMatch(String),
 }
 
-impl SelectError {
-    /// Whether the request itself was wrong, rather than what it names being absent.
-    #[must_use]
-    pub const fn is_malformed(&self) -> bool {
-        matches!(self, Self::Empty | Self::AllAndMore | Self::BadGroup(_))
-    }
-}
-
 impl Desk {
     /// The lines that `selector` means, as ascending indices; never empty.
     ///
     /// # Errors
     /// The selector is empty, malformed, or matches nothing.
     pub fn select(&self, selector: &Selector) -> Result<Vec<usize>, SelectError> {
-        let Selector { channel, line, group, all } = selector;
-        let lines = || self.plan.lines.iter();
-        let parts = [("channel", channel), ("line", line), ("group", group)];
+        let Selector { feed, channel, line, group, all } = selector;
+        let plan = self.plan();
+        let lines = || plan.lines.values();
+        let parts = [("feed", feed), ("channel", channel), ("line", line), ("group", group)];
         let given: Vec<String> =
             parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
         match (all, given.is_empty()) {
-            (true, true) => return Ok((0..lines().len()).collect()),
+            (true, true) => return Ok(plan.lines.indices().collect()),
             (true, false) => return Err(SelectError::AllAndMore),
             (false, true) => return Err(SelectError::Empty),
             (false, false) => {}
@@ -74,16 +70,19 @@ impl Desk {
             Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
             None => None,
         };
-        exists("channel", channel, self.plan.channels.iter().map(|channel| channel.name.clone()))?;
+        exists("feed", feed, plan.channels.values().map(|channel| channel.feed.clone()))?;
+        exists("channel", channel, plan.channels.values().map(|channel| channel.name.clone()))?;
         exists("line", line, lines().map(|line| line.name.clone()))?;
         exists("group", group, lines().map(|line| line.group.to_string()))?;
-        let matches = |index: &usize| {
-            let plan = &self.plan.lines[*index];
-            channel.as_ref().is_none_or(|name| *name == self.plan.channels[plan.channel].name)
-                && line.as_ref().is_none_or(|name| *name == plan.name)
-                && address.is_none_or(|group| group == plan.group)
+        let matches = |planned: &LinePlan| {
+            let of = &plan.channels[planned.channel];
+            feed.as_ref().is_none_or(|name| *name == of.feed)
+                && channel.as_ref().is_none_or(|name| *name == of.name)
+                && line.as_ref().is_none_or(|name| *name == planned.name)
+                && address.is_none_or(|group| group == planned.group)
         };
-        let found: Vec<usize> = (0..self.plan.lines.len()).filter(matches).collect();
+        let found = plan.lines.iter().filter(|(_, line)| matches(line));
+        let found: Vec<usize> = found.map(|(index, _)| index).collect();
         if found.is_empty() { Err(SelectError::NoMatch(given.join(", "))) } else { Ok(found) }
     }
 }

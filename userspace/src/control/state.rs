@@ -50,7 +50,7 @@ impl StateFile {
     /// What is desired of every line of the plan. A file that is damaged is set aside; then, as without one, it is what the
     /// configuration says.
     pub(super) fn load(&self, plan: &Plan) -> Vec<bool> {
-        let mut desired: Vec<bool> = plan.lines.iter().map(|line| line.subscribed).collect();
+        let mut desired = configured(plan);
         let file = self.path.display();
         let lines = match read(&self.path) {
             Ok(lines) => lines,
@@ -64,7 +64,7 @@ impl StateFile {
             }
         };
         for saved in lines {
-            let Some(at) = (0..plan.lines.len()).find(|at| is_of(plan, *at, &saved)) else {
+            let Some(at) = plan.lines.indices().find(|at| is_of(plan, *at, &saved)) else {
                 warn!(%file, channel = saved.channel, line = saved.line, "saved subscription of a line that is no more");
                 continue;
             };
@@ -84,7 +84,9 @@ impl StateFile {
     /// # Errors
     /// The system's. The old file is whole then.
     pub(super) fn save(&self, plan: &Plan, desired: impl Iterator<Item = bool>) -> io::Result<()> {
-        let differs = plan.lines.iter().zip(desired).filter(|(line, desired)| line.subscribed != *desired);
+        let differs =
+            plan.lines.slots().zip(desired).filter_map(|((_, line), desired)| Some((line.as_ref()?, desired)));
+        let differs = differs.filter(|(line, desired)| line.subscribed != *desired);
         let lines: Vec<Line> = differs
             .map(|(line, desired)| Line {
                 channel: plan.channels[line.channel].name.clone(),
@@ -106,6 +108,11 @@ impl StateFile {
         // The rename, too, must outlive a crash.
         File::open(folder)?.sync_all()
     }
+}
+
+/// By line of the plan, what the configuration wants; nothing of a vacant slot.
+pub(super) fn configured(plan: &Plan) -> Vec<bool> {
+    plan.lines.slots().map(|(_, line)| line.as_ref().is_some_and(|line| line.subscribed)).collect()
 }
 
 fn is_of(plan: &Plan, at: usize, saved: &Line) -> bool {

@@ -9,7 +9,7 @@ use xdp_ebpf::Verdict;
 use super::events::session_text;
 use super::{Desk, LineState};
 use crate::clock::monotonic_ns;
-use crate::config::plan::{Format, QueuePlan};
+use crate::config::plan::{Format, LinePlan, Plan, QueuePlan};
 use crate::edge::Fault;
 use crate::latency::Stage;
 use crate::metrics::{
@@ -43,14 +43,15 @@ impl Desk {
     #[must_use]
     pub fn groups(&self, lines: &[usize]) -> Vec<v1::Group> {
         let states = self.line_states();
-        lines.iter().map(|line| self.group(*line, &states[*line])).collect()
+        let plan = self.plan();
+        lines.iter().filter_map(|line| Some(self.group(&plan, plan.lines.get(*line)?, *line, &states[*line]))).collect()
     }
 
     /// Everything.
     #[must_use]
     pub fn status(&self) -> v1::GetStatusResponse {
         let not_ready_reasons = self.not_ready_reasons();
-        let states = self.line_states();
+        let (plan, states) = (self.plan(), self.line_states());
         let mut drops = [0; DropReason::COUNT];
         for link in &self.links {
             for (sum, value) in drops.iter_mut().zip(link.shared.unknown_drops().values()) {
@@ -58,27 +59,26 @@ impl Desk {
             }
         }
         v1::GetStatusResponse {
-            name: self.plan.name.clone(),
+            name: self.fixed.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: self.uptime_ns() / 1_000_000,
             ready: not_ready_reasons.is_empty(),
             not_ready_reasons,
-            workers: (0..self.plan.workers.len()).map(|worker| self.worker_status(worker)).collect(),
-            interfaces: (0..self.plan.interfaces.len()).map(|interface| self.interface_status(interface)).collect(),
-            channels: (0..self.plan.channels.len()).map(|channel| self.channel_status(channel, &states)).collect(),
-            destinations: (0..self.plan.destinations.len()).map(|index| self.destination_status(index)).collect(),
+            workers: (0..self.fixed.workers.len()).map(|worker| self.worker_status(worker)).collect(),
+            interfaces: (0..self.fixed.interfaces.len()).map(|interface| self.interface_status(interface)).collect(),
+            channels: plan.channels.indices().map(|channel| self.channel_status(&plan, channel, &states)).collect(),
+            destinations: plan.destinations.indices().map(|index| self.destination_status(&plan, index)).collect(),
             latencies: self.latency_status(),
             unmatched_drops: drop_status(DropCounts::from_values(drops)),
         }
     }
 
-    fn group(&self, line: usize, state: &LineState) -> v1::Group {
-        let plan = &self.plan.lines[line];
+    fn group(&self, now: &Plan, plan: &LinePlan, line: usize, state: &LineState) -> v1::Group {
         let counts = self.link_of_channel(plan.channel).shared.line(line);
         v1::Group {
-            channel: self.plan.channels[plan.channel].name.clone(),
+            channel: now.channels[plan.channel].name.clone(),
             line: plan.name.clone(),
-            interface: self.plan.interfaces[plan.interface].name.clone(),
+            interface: self.fixed.interfaces[plan.interface].name.clone(),
             group: plan.group.to_string(),
             vlan: plan.vlan.into(),
             source: plan.source.map_or_else(String::new, |source| source.to_string()),
@@ -100,19 +100,19 @@ impl Desk {
     /// Frames of all of a worker's ports: those of its queues, and those that other threads feed.
     #[must_use]
     pub fn frames_of(&self, worker: usize) -> u64 {
-        let plan = &self.plan.workers[worker];
+        let plan = &self.fixed.workers[worker];
         let fed = u64::from(recovery::FRAMES + snapshot::FRAMES + source::FRAMES);
         u64::from(plan.frame_count) * plan.ports.len() as u64 + fed
     }
 
     fn worker_status(&self, worker: usize) -> v1::WorkerStatus {
-        let plan = &self.plan.workers[worker];
+        let plan = &self.fixed.workers[worker];
         let shared = &self.links[worker].shared;
         type Port<'a> = (&'a QueuePlan, &'a SharedCounts<{ PortCounts::COUNT }>);
         let port = |(queue, counts): Port<'_>, direction: &str, drops: DropCounts| {
             let values = counts.load();
             v1::PortStatus {
-                interface: self.plan.interfaces[queue.interface].name.clone(),
+                interface: self.fixed.interfaces[queue.interface].name.clone(),
                 queue: queue.queue,
                 direction: direction.to_owned(),
                 counters: counters(PortCounts::FIELDS, &values),
@@ -140,7 +140,7 @@ impl Desk {
     }
 
     fn interface_status(&self, interface: usize) -> v1::InterfaceStatus {
-        let plan = &self.plan.interfaces[interface];
+        let plan = &self.fixed.interfaces[interface];
         let (verdicts, error) = match self.verdicts(interface) {
             Ok(verdicts) => (verdicts, String::new()),
             Err(error) => (None, error.to_string()),
@@ -175,15 +175,15 @@ impl Desk {
         }
     }
 
-    fn channel_status(&self, channel: usize, states: &[LineState]) -> v1::ChannelStatus {
-        let plan = &self.plan.channels[channel];
+    fn channel_status(&self, now: &Plan, channel: usize, states: &[LineState]) -> v1::ChannelStatus {
+        let plan = &now.channels[channel];
         let shared = &self.link_of_channel(channel).shared;
         let counts = shared.channel(channel);
         let recovery = plan.recovery.as_ref().map(|_| shared.recovery(channel).values());
         let soup = plan.soup.as_ref().map(|_| shared.soup(channel).values());
         v1::ChannelStatus {
             name: plan.name.clone(),
-            worker: self.plan.workers[plan.worker].name.clone(),
+            worker: self.fixed.workers[plan.worker].name.clone(),
             state: channel_state(counts.state).into(),
             session: session_text(&shared.sessions[channel].load()),
             next_sequence: counts.next_sequence,
@@ -195,17 +195,18 @@ impl Desk {
             orders_live: counts.orders_live,
             max_orders: plan.max_orders as u64,
             counters: counters(ChannelCounts::FIELDS, &counts.values()),
-            lines: plan.lines.iter().map(|line| self.line_status(*line, &states[*line])).collect(),
+            lines: plan.lines.iter().map(|line| self.line_status(now, *line, &states[*line])).collect(),
             recovery: recovery.map_or_else(Vec::new, |values| counters(RecoveryCounts::FIELDS, &values)),
             soupbintcp: soup.map_or_else(Vec::new, |values| counters(SoupCounts::FIELDS, &values)),
         }
     }
 
-    fn line_status(&self, line: usize, state: &LineState) -> v1::LineStatus {
-        let shared = &self.link_of_channel(self.plan.lines[line].channel).shared;
+    fn line_status(&self, now: &Plan, line: usize, state: &LineState) -> v1::LineStatus {
+        let plan = &now.lines[line];
+        let shared = &self.links[now.channels[plan.channel].worker].shared;
         let counts = shared.line(line);
         let skew = shared.skew(line);
-        let group = self.group(line, state);
+        let group = self.group(now, plan, line, state);
         v1::LineStatus {
             late: counts.late,
             behind: skew.count(),
@@ -224,14 +225,14 @@ impl Desk {
         }
     }
 
-    fn destination_status(&self, index: usize) -> v1::DestinationStatus {
-        let plan = &self.plan.destinations[index];
-        let shared = &self.link_of_channel(plan.channel).shared;
+    fn destination_status(&self, now: &Plan, index: usize) -> v1::DestinationStatus {
+        let plan = &now.destinations[index];
+        let shared = &self.links[now.channels[plan.channel].worker].shared;
         let counts = DestinationCounts::from_values(shared.destinations[index].load());
         v1::DestinationStatus {
             name: plan.name.clone(),
-            channel: self.plan.channels[plan.channel].name.clone(),
-            interface: self.plan.interfaces[plan.queue.interface].name.clone(),
+            channel: now.channels[plan.channel].name.clone(),
+            interface: self.fixed.interfaces[plan.queue.interface].name.clone(),
             group: plan.group.to_string(),
             format: format_label(plan.format).to_owned(),
             packets: counts.packets,
@@ -240,6 +241,7 @@ impl Desk {
             records: counts.records,
             heartbeats: counts.heartbeats,
             drops: drop_status(DropCounts::from_values(shared.destination_drops[index].load())),
+            counters: counters(DestinationCounts::FIELDS, &counts.values()),
         }
     }
 

@@ -7,9 +7,10 @@ use crate::metrics::SoupState;
 impl Desk {
     /// Channels over TCP that were logged in and are not, or may not. One whose session has ended waits for the next, and one
     /// that never was waits for the exchange to open: that is no fault.
-    pub(super) fn stream_reasons(&self) -> impl Iterator<Item = String> {
-        let channels = self.plan.channels.iter().enumerate().filter(|(_, channel)| channel.soup.is_some());
-        channels.filter_map(|(index, channel)| {
+    pub(super) fn stream_reasons(&self) -> Vec<String> {
+        let plan = self.plan();
+        let channels = plan.channels.iter().filter(|(_, channel)| channel.soup.is_some());
+        let reasons = channels.filter_map(|(index, channel)| {
             let counts = self.link_of_channel(index).shared.soup(index);
             let state = counts.state;
             let name = &channel.name;
@@ -20,6 +21,7 @@ impl Desk {
             } else {
                 None
             }
-        })
+        });
+        reasons.collect()
     }
 }

@@ -130,8 +130,13 @@ impl Bench {
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
         let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
-        let link =
-            WorkerLink { index: 0, commands: command_in.into(), events: event_out.into(), shared: Arc::clone(&shared) };
+        let link = WorkerLink {
+            index: 0,
+            commands: command_in.into(),
+            events: event_out.into(),
+            shared: Arc::clone(&shared),
+            payload_bytes: vec![],
+        };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
@@ -163,7 +168,7 @@ impl Bench {
 
     /// Serves while `work` runs, then shuts down and returns what `work` did.
     async fn served<T, F: Future<Output = T>>(&mut self, work: impl FnOnce(Served) -> F) -> T {
-        let listeners = Listeners::bind(self.desk.plan()).unwrap();
+        let listeners = Listeners::bind(&self.desk.plan()).unwrap();
         let served = Served { socket: self.socket(), metrics: listeners.metrics_address().unwrap() };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(Arc::clone(&self.desk), listeners, async {

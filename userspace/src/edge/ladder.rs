@@ -78,7 +78,7 @@ fn step(
         return Err(EdgeError::RuledOut(why));
     }
     check_interface(plan, index, interface, mode, single(plan, index, mode))?;
-    let receives = plan.lines.iter().any(|line| line.interface == index);
+    let receives = plan.lines.values().any(|line| line.interface == index);
     let mut steering = match mode {
         Mode::Socket => None,
         _ if receives => {
@@ -146,12 +146,12 @@ fn ruled_out(plan: &Plan, index: usize, mode: Mode) -> Option<String> {
             Some("its driver has no native XDP".to_owned())
         }
         (Mode::Socket, _) => {
-            let line = plan.lines.iter().find(|line| line.interface == index && line.vlan != 0);
+            let line = plan.lines.values().find(|line| line.interface == index && line.vlan != 0);
             let sent = |destination: &&crate::config::plan::DestinationPlan| {
                 destination.queue.interface == index && destination.vlan != 0
             };
             let tagged =
-                line.map(|line| line.vlan).or_else(|| plan.destinations.iter().find(sent).map(|sent| sent.vlan));
+                line.map(|line| line.vlan).or_else(|| plan.destinations.values().find(sent).map(|sent| sent.vlan));
             tagged.map(|vlan| format!("kernel sockets cannot choose VLAN {vlan}, which the configuration names"))
         }
         _ => None,

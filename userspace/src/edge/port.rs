@@ -6,13 +6,13 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::{EdgeError, OpenedPort, queues_of};
-use crate::config::plan::{DestinationPlan, Mode, Plan, QueuePlan};
-use crate::net::headers::Header;
+use crate::config::plan::{DestinationPlan, LinePlan, Mode, Plan, QueuePlan};
+use crate::net::headers::{Header, Template};
 use crate::net::interface::{Interface, InterfaceError};
-use crate::net::socket::{SocketLine, SocketOptions, SocketRx, SocketTx};
+use crate::net::socket::{LineSocket, SocketDestination, SocketLine, SocketOptions, SocketRx, SocketTx};
 use crate::net::umem::JUMBO_BYTES;
 use crate::net::xsk::{self, XskRx};
-use crate::net::{BATCH, Frames, LineIndex, Port, RxPort, TxPort};
+use crate::net::{BATCH, Frames, LineIndex, Port, Rules, RxPort, TxDestination, TxPort};
 use crate::steering::Steering;
 
 /// How long a driver in zero-copy mode may take for its first frames.
@@ -37,7 +37,7 @@ pub(super) fn open_all(
             let (port, fd) = open_xsk(plan, worker, queue, interface, mode, jumbo, cookie.unwrap_or(UNSTAMPED))?;
             (port, Some(fd))
         };
-        register(plan, worker, queue, interface, &mut port)?;
+        register(plan, worker, queue, interface, mode, &mut port)?;
         // Before anything is redirected into it: a socket without frames drops what comes.
         if let Some(rx) = &mut port.rx {
             rx.refill(&port.frames);
@@ -132,7 +132,7 @@ fn open_xsk(
         return Err(EdgeError::NotZeroCopy { interface: interface.name.clone(), queue: queue.queue });
     }
     if let Some(port) = &mut pair.rx {
-        port.set_rules(&rules(plan, queue.interface));
+        port.swap_rules(&mut rules(plan, queue.interface));
         if mode == Mode::ZeroCopy {
             check_fed(port, &frames, interface, queue.queue)?;
         }
@@ -166,16 +166,16 @@ fn open_sockets(
 ) -> Result<Port, EdgeError> {
     let wanted = &plan.workers[worker];
     let options = SocketOptions::from(&plan.interfaces[queue.interface].sockets);
-    let line = |(line, wanted): (LineIndex, &crate::config::plan::LinePlan)| SocketLine {
-        line,
-        group: wanted.group,
-        interface: interface.name.clone(),
-        source: wanted.source,
-        subscribed: subscribed.get(usize::from(line)).copied().unwrap_or(false),
+    let line = |(line, wanted): (LineIndex, &LinePlan)| {
+        socket_line(line, wanted, interface.name.clone(), subscribed.get(usize::from(line)).copied().unwrap_or(false))
     };
     let lines: Vec<SocketLine> = plan.lines_of(worker, queue).map(line).collect();
     let rx = match wanted.rx.contains(&queue) {
-        true => Some(RxPort::Socket(SocketRx::new(&lines, &options)?)),
+        true => {
+            let mut rx = SocketRx::new(&lines, &options)?;
+            rx.make_room(plan.lines.room());
+            Some(RxPort::Socket(rx))
+        }
         false => None,
     };
     let tx = wanted.tx.contains(&queue).then(|| TxPort::Socket(SocketTx::new(&interface.name)));
@@ -183,20 +183,54 @@ fn open_sockets(
     Ok(Port { frames: Frames::heap(wanted.frame_count, frame_bytes), rx, tx })
 }
 
-/// Registers the queue's destinations with its port.
+fn socket_line(line: LineIndex, wanted: &LinePlan, interface: String, subscribed: bool) -> SocketLine {
+    SocketLine { line, group: wanted.group, interface, source: wanted.source, subscribed }
+}
+
+/// The socket of a line that comes in by kernel sockets, joined to nothing yet: for a port that is open already.
+///
+/// # Errors
+/// The interface, or the step that the kernel refused.
+///
+/// # Panics
+/// If the plan has no such line.
+pub fn line_socket(plan: &Plan, line: LineIndex) -> Result<LineSocket, EdgeError> {
+    let wanted = &plan.lines[usize::from(line)];
+    let interface = &plan.interfaces[wanted.interface];
+    let options = SocketOptions::from(&interface.sockets);
+    let socket = LineSocket::open(&socket_line(line, wanted, interface.name.clone(), false), &options)?;
+    socket.warn_of_buffer(&options);
+    Ok(socket)
+}
+
+/// Registers the queue's destinations with its port, each under its index in the plan.
 fn register(
     plan: &Plan,
     worker: usize,
     queue: QueuePlan,
     interface: &Interface,
+    mode: Mode,
     port: &mut Port,
 ) -> Result<(), EdgeError> {
     let Some(tx) = &mut port.tx else { return Ok(()) };
-    for (expected, (_, destination)) in plan.destinations_of(worker, queue).enumerate() {
-        let number = tx.add_destination(header(destination, interface)?)?;
-        assert_eq!(number, expected, "ports number destinations in the order of their registration");
+    tx.make_room(plan.destinations.room());
+    for (index, destination) in plan.destinations_of(worker, queue) {
+        let placed = tx.put_destination(index, tx_destination(destination, interface, mode)?);
+        assert!(matches!(placed, Ok(None)), "a new port has room for all destinations, and none of them yet");
     }
     Ok(())
+}
+
+/// What a port of an interface that is in this mode sends a destination by.
+///
+/// # Errors
+/// The interface has no address to send from, or its MTU is too small, or the kernel refused the socket.
+pub fn tx_destination(wanted: &DestinationPlan, interface: &Interface, mode: Mode) -> Result<TxDestination, EdgeError> {
+    let header = header(wanted, interface)?;
+    Ok(match mode {
+        Mode::Socket => TxDestination::Socket(SocketDestination::open(&interface.name, header)?),
+        _ => TxDestination::Headers(Template::new(&header)),
+    })
 }
 
 fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, EdgeError> {
@@ -211,7 +245,9 @@ fn header(wanted: &DestinationPlan, interface: &Interface) -> Result<Header, Edg
 }
 
 /// The rules of an interface's lines, for frames that the filter could not stamp.
-fn rules(plan: &Plan, interface: usize) -> Vec<(xdp_ebpf::GroupKey, xdp_ebpf::GroupRule)> {
-    let numbered = (0..).zip(&plan.lines).filter(|(_, line)| line.interface == interface);
-    numbered.map(|(index, line)| (line.key(), line.rule(index))).collect()
+#[must_use]
+pub fn rules(plan: &Plan, interface: usize) -> Rules {
+    let numbered = plan.numbered_lines().filter(|(_, line)| line.interface == interface);
+    let rules: Vec<_> = numbered.map(|(index, line)| (line.key(), line.rule(index))).collect();
+    Rules::new(&rules)
 }

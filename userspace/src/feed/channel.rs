@@ -148,6 +148,23 @@ impl Channel {
         self.tell_end();
     }
 
+    /// Drops what is held, and counts it as [`DropReason::Removed`] of the line that brought it: the channel is about to go.
+    /// Between two deliveries; all that was deliverable has been delivered.
+    pub fn close(&mut self) {
+        while let Some(held) = self.hold.take(u64::MAX) {
+            self.lines[held.role as usize].drops.add(DropReason::Removed);
+            self.hold.release(held.slot);
+        }
+        self.drop_kept(DropReason::Removed);
+    }
+
+    /// Another line takes a role from now on: its counters begin at zero, and nothing that the one before said is held
+    /// against it. What that one brought and is held stays.
+    pub fn renew_line(&mut self, role: LineRole) {
+        self.lines[role as usize] = Line::default();
+        self.arbiter.renew_course(role);
+    }
+
     /// The messages that the channel waits for, if any.
     #[must_use]
     pub fn gap(&self) -> Option<Gap> {

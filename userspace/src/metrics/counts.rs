@@ -136,6 +136,9 @@ counter_set! {
         bytes: "UDP payload bytes handed to the transmit port",
         blocks: "Message blocks written, empty ones included",
         records: "DBN records written",
+        blocks_filtered: "Blocks that the route emptied",
+        records_filtered: "DBN records that the route left out",
+        mappings_added: "Symbol mappings put in front of an instrument that the route takes only now",
         heartbeats: "Heartbeats and end-of-session packets written",
         not_retained: "Packets that could not be retained, because too many waited for it: requests for them go unanswered",
     }
@@ -239,11 +242,13 @@ pub enum DropReason {
     TooLong,
     /// A packet over several frames of which a piece was missing.
     BrokenChain,
+    /// The channel that held it, or the destination that it was for, was removed while the handler ran.
+    Removed,
 }
 
 impl DropReason {
     /// Every reason, in discriminant order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotUdp,
         Self::UnknownGroup,
         Self::NotSubscribed,
@@ -263,6 +268,7 @@ impl DropReason {
         Self::LinkLost,
         Self::TooLong,
         Self::BrokenChain,
+        Self::Removed,
     ];
 
     /// Number of reasons.
@@ -291,6 +297,7 @@ impl DropReason {
             Self::LinkLost => "link_lost",
             Self::TooLong => "too_long",
             Self::BrokenChain => "broken_chain",
+            Self::Removed => "removed",
         }
     }
 

@@ -28,6 +28,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts};
 use crate::clock::utc_offset_ns;
+use crate::config::plan::Plan;
 use crate::control::Desk;
 
 /// Fields of [`ChannelCounts`] that go up and down.
@@ -136,37 +137,38 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     )
 }
 
-fn line_labels(desk: &Desk, line: usize) -> Labels {
-    let plan = &desk.plan().lines[line];
-    vec![("channel", desk.plan().channels[plan.channel].name.clone()), ("line", plan.name.clone())]
+fn line_labels(plan: &Plan, line: usize) -> Labels {
+    let line = &plan.lines[line];
+    vec![("channel", plan.channels[line.channel].name.clone()), ("line", line.name.clone())]
 }
 
 fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let plan = desk.plan();
-    let all = || 0..plan.lines.len();
+    let plan = &*plan;
+    let all = || plan.lines.indices();
     let counts: Vec<LineCounts> =
-        plan.lines.iter().enumerate().map(|(i, line)| desk.link_of_channel(line.channel).shared.line(i)).collect();
+        plan.lines.iter().map(|(i, line)| desk.link_of_channel(line.channel).shared.line(i)).collect();
     let states = desk.line_states();
 
     let labelled = all().map(|i| {
         let line = &plan.lines[i];
-        let mut labels = line_labels(desk, i);
+        let mut labels = line_labels(plan, i);
         labels.push(("interface", plan.interfaces[line.interface].name.clone()));
         labels.push(("group", line.group.to_string()));
         labels.push(("vlan", line.vlan.to_string()));
         (labels, 1)
     });
     out.gauge("line_info", "Always 1; where the line comes in", labelled)?;
-    let desired = all().map(|i| (line_labels(desk, i), states[i].desired.into()));
+    let desired = all().map(|i| (line_labels(plan, i), states[i].desired.into()));
     out.gauge("line_desired", "1 when the line is to be subscribed", desired)?;
-    let in_force = all().map(|i| (line_labels(desk, i), states[i].in_force.into()));
+    let in_force = all().map(|i| (line_labels(plan, i), states[i].in_force.into()));
     out.gauge("line_in_force", "1 when the line is joined, in the filter's map and enabled", in_force)?;
 
     // What is recovered is a line like the others, but for that nobody subscribes to it.
-    let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(desk, i)).zip(counts).collect();
-    counts.extend(recovery::lines(desk));
-    counts.extend(snapshot::lines(desk));
-    counts.extend(soup::lines(desk));
+    let mut counts: Vec<(Labels, LineCounts)> = all().map(|i| line_labels(plan, i)).zip(counts).collect();
+    counts.extend(recovery::lines(desk, plan));
+    counts.extend(snapshot::lines(desk, plan));
+    counts.extend(soup::lines(desk, plan));
     for (field, (name, help)) in LineCounts::FIELDS.iter().enumerate() {
         if *name == "last_seen_ns" {
             let samples = counts.iter().map(|(labels, counts)| (labels.clone(), since_1970(counts.last_seen_ns)));
@@ -182,9 +184,10 @@ fn lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
 
 /// The XDP program's own counters by line.
 fn xdp_lines(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let all = || 0..desk.plan().lines.len();
+    let plan = &*desk.plan();
+    let all = || plan.lines.indices();
     let redirected: Vec<_> =
-        all().filter_map(|i| Some((line_labels(desk, i), desk.line_stats(i).ok().flatten()?))).collect();
+        all().filter_map(|i| Some((line_labels(plan, i), desk.line_stats(i).ok().flatten()?))).collect();
     let packets = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.packets));
     out.counter("xdp_line_packets", "Frames that the XDP program redirected for the line", packets)?;
     let bytes = redirected.iter().map(|(labels, stats)| (labels.clone(), stats.bytes));
@@ -202,15 +205,16 @@ fn since_1970(monotonic_ns: u64) -> u64 {
 fn channels(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let channels = &desk.plan().channels;
     let labels = |i: usize| vec![("channel", channels[i].name.clone())];
-    let counts: Vec<ChannelCounts> = (0..channels.len()).map(|i| desk.link_of_channel(i).shared.channel(i)).collect();
+    let counts: Vec<(usize, ChannelCounts)> =
+        channels.iter().map(|(i, plan)| (i, desk.links()[plan.worker].shared.channel(i))).collect();
     for (field, (name, help)) in ChannelCounts::FIELDS.iter().enumerate() {
-        let samples = counts.iter().enumerate().map(|(i, counts)| (labels(i), counts.values()[field]));
+        let samples = counts.iter().map(|(i, counts)| (labels(*i), counts.values()[field]));
         if *name == "state" {
             // One series per state, so that an alert can name the state and needs no number.
-            let states = counts.iter().enumerate().flat_map(|(i, counts)| {
+            let states = counts.iter().flat_map(|(i, counts)| {
                 ["unknown", "backfill", "live", "gap", "stale", "ended"].into_iter().zip(0..).map(
                     move |(word, state)| {
-                        let mut labels = labels(i);
+                        let mut labels = labels(*i);
                         labels.push(("state", word.to_owned()));
                         (labels, u64::from(counts.state == state))
                     },
@@ -223,14 +227,14 @@ fn channels(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
             out.counter(&format!("channel_{name}"), help, samples)?;
         }
     }
-    let room = channels.iter().enumerate().map(|(i, channel)| (labels(i), channel.max_orders as u64));
+    let room = channels.iter().map(|(i, channel)| (labels(i), channel.max_orders as u64));
     out.gauge("channel_max_orders", "Orders that the order store has room for", room)
 }
 
 fn destinations(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let destinations = &desk.plan().destinations;
     for (field, (name, help)) in DestinationCounts::FIELDS.iter().enumerate() {
-        let samples = destinations.iter().enumerate().map(|(i, plan)| {
+        let samples = destinations.iter().map(|(i, plan)| {
             let counts = desk.link_of_channel(plan.channel).shared.destinations[i].load();
             (vec![("destination", plan.name.clone())], counts[field])
         });
@@ -240,7 +244,7 @@ fn destinations(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let plan = desk.plan();
+    let plan = &*desk.plan();
     let mut samples: Vec<(Labels, u64)> = Vec::new();
     let mut add = |scope: &str, name: &str, counts: DropCounts| {
         for reason in DropReason::ALL {
@@ -253,7 +257,7 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
             samples.push((labels, counts.get(reason)));
         }
     };
-    for (i, line) in plan.lines.iter().enumerate() {
+    for (i, line) in plan.lines.iter() {
         let name = format!("{}/{}", plan.channels[line.channel].name, line.name);
         add("line", &name, desk.link_of_channel(line.channel).shared.drops(i));
     }
@@ -277,7 +281,7 @@ fn drops(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
             add("port", &name, DropCounts::from_values(drops.load()));
         }
     }
-    for (i, destination) in plan.destinations.iter().enumerate() {
+    for (i, destination) in plan.destinations.iter() {
         let counts = desk.link_of_channel(destination.channel).shared.destination_drops[i].load();
         add("destination", &destination.name, DropCounts::from_values(counts));
     }

@@ -92,7 +92,8 @@ impl MemoryRx {
 /// A transmit port whose packets are taken by [`MemoryTx::take`].
 #[derive(Debug, Default)]
 pub struct MemoryTx {
-    destinations: usize,
+    /// By number, whether there is such a destination.
+    destinations: Vec<Option<()>>,
     queued: Vec<Queued>,
     sent: Vec<Sent>,
     bytes: Vec<u8>,
@@ -148,14 +149,26 @@ impl MemoryTx {
     }
 
     pub(super) fn add_destination(&mut self) -> usize {
-        self.destinations += 1;
-        self.destinations - 1
+        self.destinations.push(Some(()));
+        self.destinations.len() - 1
+    }
+
+    /// The destinations' places, by number.
+    pub(super) fn places(&mut self) -> &mut Vec<Option<()>> {
+        &mut self.destinations
+    }
+
+    fn refuse(&mut self, frames: &Frames, frame: Frame, reason: DropReason) -> DropReason {
+        self.drops.add(reason);
+        frames.free(frame);
+        reason
     }
 
     /// See [`super::TxPort::send`].
     ///
     /// # Errors
-    /// [`DropReason::BadBounds`] if the payload does not fit its frame.
+    /// [`DropReason::BadBounds`] if the payload does not fit its frame, [`DropReason::Removed`] if there is no such
+    /// destination.
     pub fn send(
         &mut self,
         frames: &Frames,
@@ -163,11 +176,11 @@ impl MemoryTx {
         payload_bytes: usize,
         destination: usize,
     ) -> Result<(), DropReason> {
-        assert!(destination < self.destinations, "destination {destination} is not registered");
+        if !matches!(self.destinations.get(destination), Some(Some(()))) {
+            return Err(self.refuse(frames, frame, DropReason::Removed));
+        }
         if !frames.set_packet(&frame, BUFFER_START + PAYLOAD_OFFSET, payload_bytes) {
-            self.drops.add(DropReason::BadBounds);
-            frames.free(frame);
-            return Err(DropReason::BadBounds);
+            return Err(self.refuse(frames, frame, DropReason::BadBounds));
         }
         self.queued.push(Queued { index: frames.lend(frame, Owner::Tx), destination });
         Ok(())
@@ -176,9 +189,11 @@ impl MemoryTx {
     /// See [`super::TxPort::forward`].
     ///
     /// # Errors
-    /// Never; the signature is that of the other ports.
+    /// [`DropReason::Removed`] if there is no such destination.
     pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
-        assert!(destination < self.destinations, "destination {destination} is not registered");
+        if !matches!(self.destinations.get(destination), Some(Some(()))) {
+            return Err(self.refuse(frames, received.frame, DropReason::Removed));
+        }
         let start = frames.packet_start(&received.frame) + usize::from(received.payload_offset);
         assert!(frames.set_packet(&received.frame, start, usize::from(received.payload_len)));
         self.queued.push(Queued { index: frames.lend(received.frame, Owner::Tx), destination });

@@ -5,6 +5,8 @@
 //! mode that its own driver has, and a socket that is starved of frames starves no other.
 #![forbid(unsafe_code)]
 
+use super::headers::Template;
+use super::socket::SocketDestination;
 use super::{Frame, Frames, RxPort, TxPort};
 use crate::metrics::DropReason;
 
@@ -24,6 +26,73 @@ impl Port {
     #[must_use]
     pub fn vacant() -> Self {
         Self { frames: Frames::heap(0, 2048), rx: None, tx: None }
+    }
+}
+
+/// A destination as a transmit port needs it: made by whoever may allocate and make system calls, so that a worker only puts
+/// it in its place.
+#[derive(Debug)]
+pub enum TxDestination {
+    /// For an AF_XDP port: its headers.
+    Headers(Template),
+    /// For a port over kernel sockets: a socket of its own.
+    Socket(SocketDestination),
+    /// For a port in memory.
+    Memory,
+}
+
+impl TxPort {
+    /// Makes places for destinations of the numbers below `room`, so that putting them there allocates nothing.
+    pub fn make_room(&mut self, room: usize) {
+        fn grow<T>(places: &mut Vec<Option<T>>, room: usize) {
+            places.resize_with(room.max(places.len()), || None);
+        }
+        match self {
+            Self::Xsk(port) => grow(port.places(), room),
+            Self::Socket(port) => grow(port.places(), room),
+            Self::Memory(port) => grow(port.places(), room),
+        }
+    }
+
+    /// Registers a destination under a number: the one for [`Self::send`]. What had the number until now must have been
+    /// flushed; it is returned.
+    ///
+    /// # Errors
+    /// The destination itself, if it is one for another kind of port, or its number is beyond the port's room.
+    pub fn put_destination(
+        &mut self,
+        number: usize,
+        with: TxDestination,
+    ) -> Result<Option<TxDestination>, TxDestination> {
+        match (self, with) {
+            (Self::Xsk(port), TxDestination::Headers(with)) => put(port.places(), number, with, TxDestination::Headers),
+            (Self::Socket(port), TxDestination::Socket(with)) => {
+                put(port.places(), number, with, TxDestination::Socket)
+            }
+            (Self::Memory(port), TxDestination::Memory) => put(port.places(), number, (), |()| TxDestination::Memory),
+            (_, with) => Err(with),
+        }
+    }
+
+    /// Takes a destination out; what is sent to its number from now on is dropped. What was queued must have been flushed.
+    pub fn take_destination(&mut self, number: usize) -> Option<TxDestination> {
+        match self {
+            Self::Xsk(port) => port.places().get_mut(number)?.take().map(TxDestination::Headers),
+            Self::Socket(port) => port.places().get_mut(number)?.take().map(TxDestination::Socket),
+            Self::Memory(port) => port.places().get_mut(number)?.take().map(|()| TxDestination::Memory),
+        }
+    }
+}
+
+fn put<T>(
+    places: &mut [Option<T>],
+    number: usize,
+    with: T,
+    wrap: impl Fn(T) -> TxDestination,
+) -> Result<Option<TxDestination>, TxDestination> {
+    match places.get_mut(number) {
+        Some(place) => Ok(place.replace(with).map(wrap)),
+        None => Err(wrap(with)),
     }
 }
 

@@ -20,8 +20,8 @@ use super::{BATCH, PAYLOAD_OFFSET};
 mod rx;
 mod tx;
 
-pub use rx::{SocketLine, SocketOptions, SocketRx};
-pub use tx::SocketTx;
+pub use rx::{LineSocket, SocketLine, SocketOptions, SocketRx};
+pub use tx::{SocketDestination, SocketTx};
 
 /// Why a kernel socket could not be set up.
 #[derive(Debug, thiserror::Error)]

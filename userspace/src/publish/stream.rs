@@ -3,7 +3,8 @@
 
 use super::packet::{OpenPacket, write_header};
 use super::retain::Retainer;
-use crate::config::plan::Format;
+use super::route::Route;
+use crate::config::plan::{Format, RoutePlan};
 use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
@@ -18,14 +19,12 @@ const END_REPEATS: u32 = 30;
 /// Where a stream goes and what it carries.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamSettings {
-    /// Index into the plan's destinations.
+    /// Index into the plan's destinations, and the number under which its port knows it.
     pub destination: usize,
     /// The channel that it carries.
     pub channel: ChannelIndex,
     /// Index of the worker's port.
     pub port: usize,
-    /// The destination's index within that port.
-    pub port_destination: usize,
     /// Content of the blocks.
     pub format: Format,
     /// Largest UDP payload, bytes.
@@ -46,6 +45,8 @@ struct Position {
 pub struct Stream {
     settings: StreamSettings,
     open: Option<OpenPacket>,
+    /// What of the channel it takes; `None` = everything, and so it was since the session began.
+    route: Option<Box<Route>>,
     /// Where packets with messages are copied to before they are sent.
     retainer: Option<Retainer>,
     position: Option<Position>,
@@ -66,6 +67,7 @@ impl Stream {
         Self {
             settings,
             open: None,
+            route: None,
             retainer: None,
             position: None,
             quiet_since_ns: 0,
@@ -76,19 +78,51 @@ impl Stream {
         }
     }
 
-    pub(super) fn retain(&mut self, retainer: Retainer) {
+    /// The same, taking what is wanted of its channel. Before it runs.
+    #[must_use]
+    pub fn routed(mut self, wanted: &RoutePlan) -> Self {
+        self.route = (!wanted.takes_all()).then(|| Route::new(wanted));
+        self
+    }
+
+    /// Takes what `route` says from now on; the route that was, if any.
+    pub(super) fn set_route(&mut self, mut route: Box<Route>) -> Option<Box<Route>> {
+        if let Some(old) = &mut self.route {
+            route.follow(old);
+        }
+        self.route.replace(route)
+    }
+
+    /// Has what it sends retained from now on.
+    pub fn retain(&mut self, retainer: Retainer) {
         self.retainer = Some(retainer);
     }
 
-    pub(super) fn channel(&self) -> ChannelIndex {
+    /// Takes away where it retains what it sends.
+    pub fn take_retainer(&mut self) -> Option<Retainer> {
+        self.retainer.take()
+    }
+
+    /// Begins within a session: the next message is `next`. What has ended by then is told as if it had ended now.
+    pub fn begin(&mut self, session: &Session, next: u64, has_ended: bool) {
+        self.position = Some(Position { session: *session, next, ends_left: has_ended.then_some(END_REPEATS) });
+    }
+
+    /// The channel that it carries.
+    #[must_use]
+    pub fn channel(&self) -> ChannelIndex {
         self.settings.channel
     }
 
-    pub(super) fn destination(&self) -> usize {
+    /// Index into the plan's destinations.
+    #[must_use]
+    pub fn destination(&self) -> usize {
         self.settings.destination
     }
 
-    pub(super) fn port(&self) -> usize {
+    /// Index of the worker's port that it leaves by.
+    #[must_use]
+    pub fn port(&self) -> usize {
         self.settings.port
     }
 
@@ -104,12 +138,23 @@ impl Stream {
         self.open.is_some()
     }
 
-    /// Writes one message's block, sending the open packet first if the block does not continue it or does not fit.
+    /// Writes one message's block, with what of it the destination takes.
     pub(super) fn block(&mut self, block: &Block<'_>, out: &mut Outlets<'_>) {
-        let (mut notice, mut body) = match self.settings.format {
-            Format::Dbn => (block.notice, block.records),
-            Format::Raw => (&[][..], block.message),
+        let format = self.settings.format;
+        // What is selected lies in the route, which therefore stands aside meanwhile.
+        let Some(mut route) = self.route.take() else {
+            let body = if format == Format::Dbn { block.records } else { block.message };
+            return self.write(block, body, block.record_count, out);
         };
+        let (body, record_count) = route.select(block, format, &mut self.counts);
+        self.write(block, body, record_count, out);
+        self.route = Some(route);
+    }
+
+    /// Writes a block, sending the open packet first if the block does not continue it or does not fit.
+    #[inline]
+    fn write(&mut self, block: &Block<'_>, mut body: &[u8], record_count: u8, out: &mut Outlets<'_>) {
+        let mut notice = if self.settings.format == Format::Dbn { block.notice } else { &[] };
         // Also where no packet can be built: then a heartbeat is how a consumer learns of the message.
         self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
         let room = self.settings.payload_bytes.saturating_sub(HEADER_BYTES + BLOCK_HEADER_BYTES);
@@ -143,7 +188,7 @@ impl Stream {
         }
         self.counts.blocks += 1;
         if !body.is_empty() {
-            self.counts.records += u64::from(block.record_count);
+            self.counts.records += u64::from(record_count);
         }
         self.counts.records += u64::from(!notice.is_empty());
     }
@@ -245,9 +290,9 @@ impl Stream {
     }
 
     fn send(&mut self, frame: Frame, payload_bytes: usize, out: &mut Outlets<'_>) {
-        let StreamSettings { port, port_destination, .. } = self.settings;
+        let StreamSettings { port, destination, .. } = self.settings;
         // What the port refuses it counts, like everything that is lost behind this point.
-        if out.send(port, frame, payload_bytes, port_destination).is_ok() {
+        if out.send(port, frame, payload_bytes, destination).is_ok() {
             self.counts.packets += 1;
             self.counts.bytes += payload_bytes as u64;
             self.sent_since_tick = true;

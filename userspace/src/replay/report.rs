@@ -99,7 +99,7 @@ pub struct BestPrices {
 }
 
 pub(super) fn build(plan: &Plan, replay: &Replay, files: Vec<FileReport>) -> Report {
-    let lines = plan.lines.iter().enumerate().map(|(i, line)| {
+    let lines = plan.lines.iter().map(|(i, line)| {
         let (channel, role) = replay.roles[i];
         let lane = &replay.lanes[channel];
         let counts = lane.channel.line_counts(role);
@@ -117,7 +117,7 @@ pub(super) fn build(plan: &Plan, replay: &Replay, files: Vec<FileReport>) -> Rep
             drops: drops.filter(|(_, count)| *count > 0).collect(),
         }
     });
-    let channels = plan.channels.iter().zip(&replay.lanes).map(|(channel, lane)| ChannelReport {
+    let channels = plan.channels.values().zip(&replay.lanes).map(|(channel, lane)| ChannelReport {
         name: channel.name.clone(),
         sessions: lane.tally.sessions.clone(),
         counts: ChannelCounts::FIELDS.iter().map(|field| field.0).zip(lane.channel.counts().values()).collect(),

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Worker;
+use super::channels::ChannelSlot;
 use super::shared::Event;
 use crate::clock::utc_offset_ns;
 use crate::feed::{ChannelIndex, ChannelState};
@@ -55,9 +56,7 @@ impl Worker {
         let still_ns = now_ns.saturating_sub(self.schedule.housekeeping_ns);
         self.schedule.housekeeping_ns = now_ns + HOUSEKEEPING_NS;
         self.run_deadlines(now_ns, still_ns, clock);
-        if let Some(wants) = &mut self.wants {
-            wants.tell(&self.channels);
-        }
+        self.wants.tell(&self.channels);
         self.report_channels();
         let mut out = Outlets::new(&self.ports.frames, &mut self.ports.tx);
         self.publisher.tick(now_ns, &mut out);
@@ -90,8 +89,7 @@ impl Worker {
 
     /// Tells the streams and control what state the channels are in.
     fn report_channels(&mut self) {
-        for i in 0..self.channels.len() {
-            let slot = &mut self.channels[i];
+        for slot in self.channels.iter_mut() {
             let state = slot.channel.state();
             if let Some(session) = slot.channel.session().filter(|_| !slot.channel.is_unnumbered()) {
                 let channel = ChannelIndex::try_from(slot.plan_index).expect("fewer than 65,536 channels");
@@ -101,23 +99,25 @@ impl Worker {
             if state != slot.reported {
                 slot.reported = state;
                 let event = Event::State { channel: slot.plan_index, state: state as u64 };
-                self.report(event);
+                if self.events.push(event).is_err() {
+                    self.events_dropped += 1;
+                }
             }
         }
     }
 
-    fn publish_counts(&mut self, now_ns: u64) {
+    pub(super) fn publish_counts(&mut self, now_ns: u64) {
         let shared = &self.shared;
         for (index, line) in self.lines.iter().enumerate() {
             let Some(line) = line else { continue };
-            let channel = &self.channels[line.channel].channel;
+            let Some(ChannelSlot { channel, .. }) = self.channels.get(line.channel) else { continue };
             shared.lines[index].store(&channel.line_counts(line.role).values());
             shared.line_skews[index].store(&channel.line_skew(line.role).values());
             shared.line_drops[index].store(&channel.line_drops(line.role).plus(&self.line_drops[index]).values());
         }
         let unknown = self.lines.len();
         shared.line_drops[unknown].store(&self.ports.rx_drops().plus(&self.line_drops[unknown]).values());
-        for slot in &self.channels {
+        for slot in self.channels.iter() {
             shared.channels[slot.plan_index].store(&slot.channel.counts().values());
             if let Some(session) = slot.channel.session() {
                 shared.sessions[slot.plan_index].store(&session);

@@ -4,9 +4,9 @@
 use super::Worker;
 use super::shared::{Event, WorkerShared};
 use crate::metrics::{DropCounts, DropReason, PortCounts};
-use crate::net::{Frames, Outlets, Port, RxPort, TxPort};
+use crate::net::{BATCH, Frames, Outlets, Port, RxPort, TxPort};
 
-/// Batches that are taken out of a port before it goes: more than the largest ring holds.
+/// Batches that are taken out of a port before it or a line of it goes: more than the largest ring or socket buffer holds.
 const MOST_LAST_BATCHES: usize = 1024;
 
 /// The parts of each port, by port index: apart, because received frames are read while other ports are written to.
@@ -110,15 +110,32 @@ impl Ports {
 impl Worker {
     /// Puts another port in the place of one: what it has received is delivered first, what is open for it is sent.
     pub(super) fn replace_port(&mut self, port: usize, mut with: Box<Port>, clock: &impl Fn() -> u64) {
+        self.take_what_waits(port, clock);
+        self.swap_port(port, &mut with);
+        self.ports.outgoing = Some(with);
+        self.hand_back_port();
+    }
+
+    /// Takes what a port has received through all stages, until it has nothing or as much was taken as it can have held.
+    pub(super) fn take_what_waits(&mut self, port: usize, clock: &impl Fn() -> u64) {
         // Counted in frames, not in usable datagrams: a batch of which nothing can be used is no end.
         let frames = |worker: &Self| worker.ports.rx[port].as_ref().map_or(0, |rx| rx.counts().frames);
-        for _ in 0..MOST_LAST_BATCHES {
+        let most = match self.ports.rx[port] {
+            Some(RxPort::Xsk(_)) => self.ports.frames[port].frame_count() / BATCH + 1,
+            _ => MOST_LAST_BATCHES,
+        };
+        for _ in 0..most {
             let before = frames(self);
             self.receive(port, clock);
             if frames(self) == before {
                 break;
             }
+            self.ports.reclaim();
         }
+    }
+
+    /// Exchanges a port, as it is, for another; what is open for it is sent.
+    pub(super) fn swap_port(&mut self, port: usize, with: &mut Port) {
         if let Some(tx) = &mut self.ports.tx[port] {
             tx.insist();
         }
@@ -138,8 +155,6 @@ impl Worker {
             }
             rx.refill(&self.ports.frames[port]);
         }
-        self.ports.outgoing = Some(with);
-        self.hand_back_port();
     }
 
     /// Gives a replaced port back to control, which closes it; false while the event queue has no room.

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::ChannelSlot;
+use super::channels::ChannelSlot;
 use super::shared::WorkerShared;
 use crate::metrics::DropCounts;
 use crate::net::{RxPort, TxPort};

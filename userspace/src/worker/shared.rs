@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
+use super::edit::Edit;
 use crate::feed::{Beginning, ChannelIndex, Holes, Session};
 use crate::latency::StageHistograms;
 use crate::metrics::{
@@ -17,6 +18,7 @@ use crate::metrics::{
     RetransmissionCounts, SharedCounts, SkewCounts, SnapshotCounts, SoupCounts,
 };
 use crate::net::Port;
+use crate::publish::Route;
 
 /// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
 pub const COMMAND_QUEUE: usize = 64;
@@ -41,11 +43,19 @@ pub enum Command {
         /// What takes its place.
         with: Box<Port>,
     },
-    /// Tell the recovery thread all that a channel misses, without waiting for the other line. `channel` is an index into
-    /// `Plan::channels`.
+    /// Tell the recovery thread all that a channel misses, without waiting for the other line.
     Hurry {
         /// Index into `Plan::channels`.
         channel: usize,
+    },
+    /// Change what the worker does; it comes back as an [`Event`]. See [`Edit`].
+    Edit(Box<Edit>),
+    /// Have a destination take what a route says from now on; the one that was comes back as an [`Event`].
+    SetRoute {
+        /// Index into `Plan::destinations`.
+        destination: usize,
+        /// What it takes.
+        route: Box<Route>,
     },
     /// Leave the loop after flushing what is open.
     Stop,
@@ -56,6 +66,11 @@ pub enum Command {
 pub enum Event {
     /// A port that was replaced. Dropping it closes its socket.
     PortOut(Box<Port>),
+    /// An edit that was applied, with all that it took out. It comes behind all that was reported of removed channels, and
+    /// before anything of new ones.
+    Edited(Box<Edit>),
+    /// A route that was replaced, or that nobody was there for.
+    RouteOut(Box<Route>),
     /// The histograms that were swapped out, holding everything since the last swap.
     Latency(Box<StageHistograms>),
     /// Messages `from..to` of a channel were given up.
@@ -298,6 +313,9 @@ pub struct WorkerLink {
     pub events: Mutex<rtrb::Consumer<Event>>,
     /// Its counters.
     pub shared: Arc<WorkerShared>,
+    /// Longest payload that each of its ports can receive, bytes, in the order of `WorkerPlan::ports`: what the hold buffer of
+    /// a channel must have room for. A port that is opened again has the same.
+    pub payload_bytes: Vec<usize>,
 }
 
 impl WorkerLink {

@@ -27,7 +27,7 @@ impl Worker {
 
     /// Delivers what deadlines released: there is no batch now.
     pub(super) fn run_deadlines(&mut self, now_ns: u64, still_ns: u64, clock: &impl Fn() -> u64) {
-        for slot in &mut self.channels {
+        for slot in self.channels.iter_mut() {
             // A part of it counts: a thread that is kept from running all the time must still come to an end with a gap.
             if still_ns > STANDSTILL_NS {
                 slot.channel.stood_still(still_ns - STANDSTILL_NS, now_ns);
@@ -52,7 +52,7 @@ impl Worker {
                 continue;
             }
             self.latency.record(Stage::EntryToWorker, woken_ns.saturating_sub(received.received_ns));
-            let slot = &mut self.channels[line.channel];
+            let Some(slot) = self.channels.get_mut(line.channel) else { unreachable!("a channel goes with its lines") };
             slot.touched = true;
             let payload = self.ports.frames[port].payload(received);
             let position = u16::try_from(i).expect("a batch has at most 64 datagrams");

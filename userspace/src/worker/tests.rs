@@ -20,7 +20,7 @@ fn worker(event_count: usize) -> (Worker, WorkerLink) {
         wants: None,
         shared: Arc::clone(&shared),
     });
-    (worker, WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared })
+    (worker, WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] })
 }
 
 #[test]

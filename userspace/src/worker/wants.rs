@@ -3,41 +3,84 @@
 //! Apart from the event queue, which is drained a few times a second: a hole is worth asking for within milliseconds.
 #![forbid(unsafe_code)]
 
-use super::ChannelSlot;
+use super::Worker;
+use super::channels::Channels;
 use super::shared::Wanted;
 use crate::feed::{ChannelIndex, Holes};
 
 /// The way to the recovery thread, and what it was told last.
 #[derive(Debug)]
 pub(super) struct Wants {
-    queue: rtrb::Producer<Wanted>,
-    /// By position of the channel within the worker.
+    /// `None`: nobody asks.
+    queue: Option<rtrb::Producer<Wanted>>,
+    /// By place of the channel within the worker.
     told: Vec<Wanted>,
     now: Holes,
 }
 
+/// Nothing was told of a channel yet.
+fn nothing(plan_index: usize) -> Wanted {
+    let channel = ChannelIndex::try_from(plan_index).expect("fewer than 65,536 channels");
+    Wanted { channel, session: [b' '; 10], holes: Holes::new() }
+}
+
 impl Wants {
-    pub(super) fn new(queue: rtrb::Producer<Wanted>, channels: &[ChannelSlot]) -> Self {
-        let nothing = |slot: &ChannelSlot| Wanted {
-            channel: ChannelIndex::try_from(slot.plan_index).expect("fewer than 65,536 channels"),
-            session: [b' '; 10],
-            holes: Holes::new(),
-        };
-        Self { queue, told: channels.iter().map(nothing).collect(), now: Holes::new() }
+    pub(super) fn new(queue: Option<rtrb::Producer<Wanted>>, channels: &Channels) -> Self {
+        let mut told = Vec::with_capacity(channels.room());
+        told.extend(channels.iter().map(|slot| nothing(slot.plan_index)));
+        Self { queue, told, now: Holes::new() }
+    }
+
+    /// Gives a worker that has nobody to tell somebody. If it has, the queue stays where it is.
+    pub(super) fn connect(&mut self, queue: &mut Option<rtrb::Producer<Wanted>>) {
+        if self.queue.is_none() {
+            self.queue = queue.take();
+        }
     }
 
     /// Tells what has changed. With the queue full it is told at the next housekeeping, as it is then.
-    pub(super) fn tell(&mut self, channels: &[ChannelSlot]) {
-        for (slot, told) in channels.iter().zip(&mut self.told) {
+    pub(super) fn tell(&mut self, channels: &Channels) {
+        let Some(queue) = &mut self.queue else { return };
+        for (slot, told) in channels.places().zip(&mut self.told) {
+            let Some(slot) = slot else { continue };
             let Some(session) = slot.channel.session() else { continue };
             slot.channel.holes(&mut self.now);
             if self.now == told.holes && (session == told.session || self.now.is_empty()) {
                 continue;
             }
             let wanted = Wanted { channel: told.channel, session, holes: self.now.clone() };
-            if self.queue.push(wanted.clone()).is_ok() {
+            if queue.push(wanted.clone()).is_ok() {
                 *told = wanted;
             }
         }
+    }
+
+    /// A channel has come to a place.
+    pub(super) fn begin(&mut self, place: usize, plan_index: usize) {
+        match self.told.get_mut(place) {
+            Some(told) => *told = nothing(plan_index),
+            None => self.told.push(nothing(plan_index)),
+        }
+    }
+
+    /// A channel leaves its place: nothing of it is wanted any more. With the queue full this is not told; who asks is told by
+    /// control, too, that the channel is gone.
+    pub(super) fn end(&mut self, place: usize) {
+        let (Some(queue), Some(told)) = (&mut self.queue, self.told.get_mut(place)) else { return };
+        if !told.holes.is_empty() {
+            told.holes.clear();
+            let _ = queue.push(told.clone());
+        }
+    }
+}
+
+impl Worker {
+    /// Tells all that a channel misses, without waiting for the other line.
+    pub(super) fn hurry(&mut self, channel: usize) {
+        let place = self.channels.place_of(channel);
+        if let Some(slot) = place.and_then(|place| self.channels.get_mut(place)) {
+            slot.channel.hurry();
+        }
+        self.wants.tell(&self.channels);
     }
 }

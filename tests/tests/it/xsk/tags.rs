@@ -45,7 +45,11 @@ fn line(vlan_stripped: bool) -> LinePlan {
         group = "{OUT}"
         "#
     );
-    Config::parse(&text, "tags.toml", &Host { cores: vec![] }).expect("a legal configuration").lines.remove(0)
+    Config::parse(&text, "tags.toml", &Host { cores: vec![] })
+        .expect("a legal configuration")
+        .lines
+        .take(0)
+        .expect("a line")
 }
 
 /// Makes `fh1` tag all that leaves by it, as a VLAN interface does: the kernel keeps the tag beside the frame, and only

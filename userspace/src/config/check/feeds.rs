@@ -71,7 +71,7 @@ pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec
             "there is none: add a [[feed]] with a [[feed.channel]] and its [[feed.channel.line]]",
         );
     }
-    let count = plan.lines.len() + plan.channels.iter().filter(|channel| channel.soup.is_some()).count();
+    let count = plan.lines.len() + plan.channels.values().filter(|channel| channel.soup.is_some()).count();
     if count > MAX_LINES as usize {
         check.problem("feed", "", format!("{count} lines in all; at most {MAX_LINES} can be told apart"));
     }
@@ -89,7 +89,7 @@ fn channel_of(
 ) {
     check.name(format!("{at}.name"), &channel.name, NAME_BYTES);
     let name = format!("{}/{}", feed.name, channel.name);
-    check.unique(format!("{at}.name"), &name, plan.channels.iter().map(|plan| plan.name.as_str()), "channel");
+    check.unique(format!("{at}.name"), &name, plan.channels.values().map(|plan| plan.name.as_str()), "channel");
     let mut number = |key: &str, value: Option<i64>, default, range, unit| -> u64 {
         check.range(format!("{at}.{key}"), value.unwrap_or(default), range, unit)
     };
@@ -259,7 +259,7 @@ fn duplicates(check: &mut Checker, plan: &Plan, feeds: &[Feed]) {
         lines.flat_map(move |(j, count)| (0..count).map(move |k| format!("feed[{i}].channel[{j}].line[{k}].group")))
     });
     let mut seen: HashMap<_, Vec<&LinePlan>> = HashMap::new();
-    for line in &plan.lines {
+    for line in plan.lines.values() {
         let key = keys.next().unwrap_or_default();
         if line.group.port() == 0 || line.interface == usize::MAX {
             continue;

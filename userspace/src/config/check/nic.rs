@@ -128,7 +128,7 @@ fn tags(check: &mut Checker, index: usize, plan: &Plan) {
             check.problem(format!("interface[{index}].vlan_stripped"), true, reason);
         }
         Some(true) if !interface.vlan_stripped => {
-            let Some(line) = plan.lines.iter().find(|line| line.interface == index && line.vlan != 0) else { return };
+            let Some(line) = plan.lines.values().find(|line| line.interface == index && line.vlan != 0) else { return };
             let reason = format!(
                 "takes the tags out that the filter looks for, and line {} of `{}` has vlan = {}: set it to false, or \
                  vlan_stripped = true on the interface",
@@ -144,11 +144,13 @@ fn tags(check: &mut Checker, index: usize, plan: &Plan) {
 fn inactive_queues(check: &mut Checker, at: &str, channels: u32, index: usize, plan: &Plan, line_queues: &[QueuePlan]) {
     let lines = plan
         .lines
-        .iter()
+        .values()
         .zip(line_queues)
         .map(|(line, queue)| (*queue, format!("line {} of `{}`", line.name, plan.channels[line.channel].name)));
-    let destinations =
-        plan.destinations.iter().map(|destination| (destination.queue, format!("destination `{}`", destination.name)));
+    let destinations = plan
+        .destinations
+        .values()
+        .map(|destination| (destination.queue, format!("destination `{}`", destination.name)));
     for (queue, user) in lines.chain(destinations) {
         if queue.interface == index && queue.queue >= channels {
             let reason = format!(
@@ -169,7 +171,7 @@ fn flow_rules(
     plan: &Plan,
     line_queues: &[QueuePlan],
 ) -> Vec<FlowRulePlan> {
-    let lines = plan.lines.iter().zip(line_queues).filter(|(line, _)| line.interface == index);
+    let lines = plan.lines.values().zip(line_queues).filter(|(line, _)| line.interface == index);
     let rules: Vec<FlowRulePlan> =
         lines.map(|(line, queue)| FlowRulePlan { group: line.group, vlan: line.vlan, queue: queue.queue }).collect();
     let reason = if plan.interfaces[index].mode == Mode::Socket {

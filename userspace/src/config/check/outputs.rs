@@ -7,7 +7,7 @@ use xdp_ebpf::MAX_QUEUES;
 
 use super::feeds::{socket_limits, vlan};
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, retransmission};
+use super::{NAME_BYTES, retransmission, route};
 use crate::config::file::Destination;
 use crate::config::plan::{DestinationPlan, Format, Plan, QueuePlan};
 
@@ -28,7 +28,7 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
         check.name(format!("{at}.name"), &destination.name, NAME_BYTES);
         let earlier = written[..i].iter().map(|destination| destination.name.as_str());
         check.unique(format!("{at}.name"), &destination.name, earlier, "destination");
-        let channels = plan.channels.iter().map(|channel| channel.name.as_str());
+        let channels = plan.channels.values().map(|channel| channel.name.as_str());
         let channel = check.lookup(format!("{at}.channel"), &destination.channel, channels, "channel");
         let interfaces = plan.interfaces.iter().map(|interface| interface.name.as_str());
         let interface = check.lookup(format!("{at}.interface"), &destination.interface, interfaces, "interface");
@@ -54,6 +54,9 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
         );
         let group = group(check, &format!("{at}.group"), &destination.group, plan);
         let retransmission = retransmission::check(check, &at, destination.retransmission.as_ref(), &plan.destinations);
+        let format = check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn);
+        let (instruments, records) = (destination.instruments.as_deref(), destination.records.as_deref());
+        let route = route::check(check, &at, instruments, records, format);
         plan.destinations.push(DestinationPlan {
             name: destination.name.clone(),
             channel,
@@ -63,8 +66,9 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             source_port,
             vlan,
             ttl: u8::try_from(ttl).unwrap_or_default(),
-            format: check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn),
+            format,
             payload_bytes: usize::from(payload_bytes),
+            route,
             retransmission,
         });
     }
@@ -74,11 +78,11 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
 /// back in.
 fn group(check: &mut Checker, key: &str, value: &str, plan: &Plan) -> Option<SocketAddrV4> {
     let group = check.group(key, value)?;
-    if let Some(other) = plan.destinations.iter().find(|other| other.group == group && group.port() != 0) {
+    if let Some(other) = plan.destinations.values().find(|other| other.group == group && group.port() != 0) {
         let reason = format!("destination `{}` sends to this group and port already; give each its own", other.name);
         check.problem(key, quoted(value), reason);
     }
-    if let Some(line) = plan.lines.iter().find(|line| line.group == group && group.port() != 0) {
+    if let Some(line) = plan.lines.values().find(|line| line.group == group && group.port() != 0) {
         let channel = plan.channels.get(line.channel).map_or("", |channel| channel.name.as_str());
         let reason =
             format!("line {} of `{channel}` receives this group and port: the output would come back in", line.name);

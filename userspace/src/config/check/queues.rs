@@ -11,20 +11,20 @@ use crate::net::BATCH;
 pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueuePlan]) {
     // Per queue: who owns it, and for what.
     let mut owners: Vec<(QueuePlan, usize, String)> = Vec::new();
-    for (line, queue) in plan.lines.iter().zip(line_queues) {
+    for (line, queue) in plan.lines.values().zip(line_queues) {
         let channel = &plan.channels[line.channel];
         let owner = format!("line {} of `{}`", line.name, channel.name);
         own(check, plan, &mut owners, *queue, channel.worker, owner);
     }
-    for (i, destination) in plan.destinations.iter().enumerate() {
+    for (i, destination) in plan.destinations.iter() {
         let channel = &plan.channels[destination.channel];
         let owner = format!("destination[{i}] `{}`", destination.name);
         own(check, plan, &mut owners, destination.queue, channel.worker, owner);
     }
-    for (line, queue) in plan.lines.iter().zip(line_queues) {
+    for (line, queue) in plan.lines.values().zip(line_queues) {
         add(&mut plan.workers[plan.channels[line.channel].worker].rx, *queue);
     }
-    for destination in &plan.destinations {
+    for destination in plan.destinations.values() {
         add(&mut plan.workers[plan.channels[destination.channel].worker].tx, destination.queue);
     }
     for worker in &mut plan.workers {
@@ -32,7 +32,7 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
         worker.tx.iter().for_each(|queue| add(&mut worker.ports, *queue));
     }
     for (i, worker) in plan.workers.iter().enumerate() {
-        if plan.channels.iter().all(|channel| channel.worker != i) {
+        if plan.channels.values().all(|channel| channel.worker != i) {
             let reason = "no channel runs on it, and it would poll for nothing: name it in a channel, or remove it";
             check.problem(format!("worker[{i}].name"), quoted(&worker.name), reason);
             continue;
@@ -95,8 +95,8 @@ fn add(queues: &mut Vec<QueuePlan>, queue: QueuePlan) {
 /// An interface that nothing uses is most likely a mistyped name elsewhere.
 fn unused_interfaces(check: &mut Checker, plan: &Plan) {
     for (i, interface) in plan.interfaces.iter().enumerate() {
-        let used = plan.lines.iter().any(|line| line.interface == i)
-            || plan.destinations.iter().any(|destination| destination.queue.interface == i);
+        let used = plan.lines.values().any(|line| line.interface == i)
+            || plan.destinations.values().any(|destination| destination.queue.interface == i);
         if !used {
             let reason = "no line and no destination uses it: remove it, or name it in one";
             check.problem(format!("interface[{i}].name"), quoted(&interface.name), reason);
@@ -107,7 +107,7 @@ fn unused_interfaces(check: &mut Checker, plan: &Plan) {
 /// The program is attached only where lines come in: elsewhere nothing would be dropped, whatever is configured.
 fn idle_policies(check: &mut Checker, plan: &Plan) {
     for (i, interface) in plan.interfaces.iter().enumerate() {
-        let receives = plan.lines.iter().any(|line| line.interface == i);
+        let receives = plan.lines.values().any(|line| line.interface == i);
         if interface.unsubscribed == Unsubscribed::Drop && !receives {
             let reason =
                 "must be \"pass\": no line comes in on this interface, so it has no XDP program to drop anything";

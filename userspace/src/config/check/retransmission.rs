@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::values::{Checker, quoted};
 use crate::config::file::Retransmission;
-use crate::config::plan::{DestinationPlan, Network, Rates, RetransmissionPlan};
+use crate::config::plan::{DestinationPlan, Network, Rates, RetransmissionPlan, Slots};
 
 const LEAST_RETAIN_BYTES: i64 = 1 << 20;
 /// Places are 32 bits wide.
@@ -27,7 +27,7 @@ pub(super) fn check(
     check: &mut Checker,
     destination: &str,
     written: Option<&Retransmission>,
-    earlier: &[DestinationPlan],
+    earlier: &Slots<DestinationPlan>,
 ) -> Option<RetransmissionPlan> {
     let written = written?;
     let at = format!("{destination}.retransmission");
@@ -71,7 +71,7 @@ pub(super) fn check(
 
 /// Where this host listens. A wildcard is refused: an answer must leave from the address that was asked, or a client with a
 /// connected socket never sees it.
-fn address(check: &mut Checker, key: &str, text: &str, earlier: &[DestinationPlan]) -> SocketAddrV4 {
+fn address(check: &mut Checker, key: &str, text: &str, earlier: &Slots<DestinationPlan>) -> SocketAddrV4 {
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
     let is_legal = |address: &SocketAddrV4| {
         let ip = address.ip();
@@ -83,7 +83,7 @@ fn address(check: &mut Checker, key: &str, text: &str, earlier: &[DestinationPla
         return nowhere;
     };
     let of = |other: &&DestinationPlan| other.retransmission.as_ref().is_some_and(|other| other.address == address);
-    if let Some(other) = earlier.iter().find(of) {
+    if let Some(other) = earlier.values().find(of) {
         let reason = format!(
             "destination `{}` listens here already, and a request names a session only, not a stream: give each \
              destination its own port",

@@ -82,18 +82,18 @@ impl Plan {
     /// The number under which a channel's recovered datagrams reach its worker: behind those of all lines.
     #[must_use]
     pub fn recovery_line(&self, channel: usize) -> LineIndex {
-        LineIndex::try_from(self.lines.len() + channel).expect("at most 1024 lines and channels over TCP")
+        LineIndex::try_from(self.lines.room() + channel).expect("at most 1024 lines and channels over TCP")
     }
 
     /// The number under which a channel's snapshot reaches its worker: behind those of all recovered datagrams.
     #[must_use]
     pub fn snapshot_line(&self, channel: usize) -> LineIndex {
-        LineIndex::try_from(self.lines.len() + self.channels.len() + channel).expect("as above")
+        LineIndex::try_from(self.lines.room() + self.channels.room() + channel).expect("as above")
     }
 
     /// How many lines the workers tell apart: with the recovery, the snapshot and the TCP stream of each channel.
     #[must_use]
     pub fn line_count(&self) -> usize {
-        self.lines.len() + 3 * self.channels.len()
+        self.lines.room() + 3 * self.channels.room()
     }
 }

@@ -57,7 +57,7 @@ impl Plan {
     /// The number under which the datagrams of a channel's TCP stream reach its worker: behind those of all snapshots.
     #[must_use]
     pub fn soup_line(&self, channel: usize) -> LineIndex {
-        let index = self.lines.len() + 2 * self.channels.len() + channel;
+        let index = self.lines.room() + 2 * self.channels.room() + channel;
         LineIndex::try_from(index).expect("at most 1024 lines and channels over TCP")
     }
 }

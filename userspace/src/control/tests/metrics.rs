@@ -57,7 +57,8 @@ async fn every_counter_is_exported_with_its_value() {
     bench.shared.channels[0].store(&ChannelCounts { state: 3, orders_live: 5, ..Default::default() }.values());
     let recovery = RecoveryCounts { requests: 77, recovered_messages: 78, rejected_session: 79, ..Default::default() };
     bench.shared.recovery[0].store(&recovery.values());
-    bench.shared.lines[2].store(&LineCounts { first: 81, ..Default::default() }.values());
+    let recovered = usize::from(bench.desk.plan().recovery_line(0));
+    bench.shared.lines[recovered].store(&LineCounts { first: 81, ..Default::default() }.values());
     let mut skew = SkewCounts::default();
     for ns in [700, 30_000, 40_000, 5_000_000_000] {
         skew.record(ns);

@@ -20,7 +20,7 @@ impl Bench {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut bench = Self::new();
-        let mut plan = bench.desk.plan().clone();
+        let mut plan = (*bench.desk.plan()).clone();
         let SocketAddr::V4(address) = server.local_addr().unwrap() else { unreachable!("an IPv4 address") };
         plan.channels[0].recovery.as_mut().unwrap().servers = vec![address];
         let (wants, wanted) = rtrb::RingBuffer::new(4);
@@ -37,7 +37,7 @@ impl Bench {
         let holes = Holes::from_iter(holes.iter().copied());
         let missing = Wanted { channel: 0, session: *b"SESSION001", holes };
         let desk = Arc::get_mut(&mut bench.desk).expect("nobody else has it yet");
-        (desk.plan, desk.threads) = (Arc::new(plan), threads);
+        (desk.plan, desk.threads) = (Mutex::new(Arc::new(plan)), threads);
         *locked(&bench.worker.missing) = Some((missing, wants));
         (bench, server)
     }
@@ -89,9 +89,9 @@ async fn nothing_missing_is_no_error_but_nobody_to_ask_is_and_a_worker_that_is_s
         })
         .await;
     let mut bench = Bench::new();
-    let mut plan = bench.desk.plan().clone();
+    let mut plan = (*bench.desk.plan()).clone();
     plan.channels[0].recovery = None;
-    Arc::get_mut(&mut bench.desk).expect("nobody else has it yet").plan = Arc::new(plan);
+    Arc::get_mut(&mut bench.desk).expect("nobody else has it yet").plan = Mutex::new(Arc::new(plan));
     bench
         .served(async |served| {
             let error = recover(&served, "itch/equities").await.unwrap_err();

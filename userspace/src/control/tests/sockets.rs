@@ -30,7 +30,7 @@ async fn a_stale_socket_is_replaced_and_ours_is_removed_at_the_end() {
 fn a_living_socket_and_a_file_are_refused_and_left_alone() {
     let bench = Bench::new();
     let alive = UnixListener::bind(bench.socket()).unwrap();
-    let error = Listeners::bind(bench.desk.plan()).unwrap_err();
+    let error = Listeners::bind(&bench.desk.plan()).unwrap_err();
     assert!(matches!(error, ServeError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("is in use by another process (`ss -lxp"), "{error}");
     assert!(bench.socket().exists());
@@ -38,7 +38,7 @@ fn a_living_socket_and_a_file_are_refused_and_left_alone() {
 
     std::fs::remove_file(bench.socket()).unwrap();
     std::fs::write(bench.socket(), "a person's notes").unwrap();
-    let error = Listeners::bind(bench.desk.plan()).unwrap_err();
+    let error = Listeners::bind(&bench.desk.plan()).unwrap_err();
     assert!(matches!(error, ServeError::NotASocket { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(bench.socket()).unwrap(), "a person's notes");
 }
@@ -46,21 +46,21 @@ fn a_living_socket_and_a_file_are_refused_and_left_alone() {
 #[test]
 fn a_second_instance_is_refused_with_the_pid_of_the_first_and_a_dying_one_is_waited_for() {
     let bench = Bench::new();
-    let first = Listeners::bind(bench.desk.plan()).unwrap();
-    let error = Listeners::bind(bench.desk.plan()).unwrap_err().to_string();
+    let first = Listeners::bind(&bench.desk.plan()).unwrap();
+    let error = Listeners::bind(&bench.desk.plan()).unwrap_err().to_string();
     assert!(error.contains(&format!("in use by another process (`ps -p {}`", std::process::id())), "{error}");
     let dying = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(300));
         drop(first);
     });
-    Listeners::bind(bench.desk.plan()).unwrap();
+    Listeners::bind(&bench.desk.plan()).unwrap();
     dying.join().unwrap();
 }
 
 #[test]
 fn a_socket_that_another_instance_has_replaced_is_not_removed() {
     let bench = Bench::new();
-    let ours = Listeners::bind(bench.desk.plan()).unwrap();
+    let ours = Listeners::bind(&bench.desk.plan()).unwrap();
     std::fs::remove_file(bench.socket()).unwrap();
     let _theirs = UnixListener::bind(bench.socket()).unwrap();
     drop(ours);
@@ -70,7 +70,7 @@ fn a_socket_that_another_instance_has_replaced_is_not_removed() {
 #[test]
 fn the_directory_of_the_socket_is_made_but_not_its_parents() {
     let bench = Bench::new();
-    let mut plan = bench.desk.plan().clone();
+    let mut plan = (*bench.desk.plan()).clone();
     plan.grpc = PlanEndpoint::Unix(bench.directory.path().join("run/control.sock"));
     drop(Listeners::bind(&plan).unwrap());
     plan.grpc = PlanEndpoint::Unix(bench.directory.path().join("a/b/control.sock"));
@@ -84,7 +84,7 @@ fn tcp_addresses_in_use_are_named_with_their_key() {
     let bench = Bench::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let mut plan = bench.desk.plan().clone();
+    let mut plan = (*bench.desk.plan()).clone();
     plan.metrics = Some(address);
     let error = Listeners::bind(&plan).unwrap_err().to_string();
     assert!(error.starts_with(&format!("handler.metrics: {address} is in use")), "{error}");
@@ -97,7 +97,7 @@ fn tcp_addresses_in_use_are_named_with_their_key() {
 #[tokio::test]
 async fn the_service_answers_on_a_loopback_address_too() {
     let bench = Bench::new();
-    let mut plan = bench.desk.plan().clone();
+    let mut plan = (*bench.desk.plan()).clone();
     plan.grpc = PlanEndpoint::Tcp("127.0.0.1:0".parse().unwrap());
     let listeners = Listeners::bind(&plan).unwrap();
     let address = listeners.grpc_address().unwrap();

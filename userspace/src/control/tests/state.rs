@@ -10,15 +10,16 @@ impl Bench {
 
     /// What is desired of lines A and B at the next start, with what the configuration says of A.
     fn next_start(&self, configured: bool) -> Vec<bool> {
-        let mut plan = self.desk.plan().clone();
+        let mut plan = (*self.desk.plan()).clone();
         plan.lines[0].subscribed = configured;
         let (commands, _) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (_, events) = rtrb::RingBuffer::<Event>::new(1);
         let shared = Arc::clone(&self.shared);
-        let link = WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared };
+        let link =
+            WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] };
         let interface = InterfaceLink { mode_in_force: Mode::Socket, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(Arc::new(plan), vec![interface], vec![link], Threads::new(Vec::new()));
-        desk.line_states().iter().map(|state| state.desired).collect()
+        desk.line_states().iter().take(2).map(|state| state.desired).collect()
     }
 }
 

@@ -284,7 +284,7 @@ fn governors(findings: &mut Findings, host: &Host) {
 
 /// The largest buffer that is asked for where lines come in over kernel sockets, or may.
 fn receive_buffer_bytes(plan: &Plan) -> Option<u64> {
-    let over_sockets = plan.lines.iter().map(|line| &plan.interfaces[line.interface]);
+    let over_sockets = plan.lines.values().map(|line| &plan.interfaces[line.interface]);
     let over_sockets = over_sockets.filter(|interface| matches!(interface.mode, Mode::Socket | Mode::Auto));
     over_sockets.map(|interface| u64::from(interface.sockets.receive_buffer_bytes)).max()
 }

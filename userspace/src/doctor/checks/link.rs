@@ -38,8 +38,8 @@ impl<'a> Use<'a> {
             rx: workers().flat_map(|worker| &worker.rx).filter(on_it).map(|queue| queue.queue).collect(),
             tx: workers().flat_map(|worker| &worker.tx).filter(on_it).map(|queue| queue.queue).collect(),
             frame_bytes: receiving.map(|worker| worker.frame_bytes).min().unwrap_or(2048),
-            lines: plan.lines.iter().filter(|line| line.interface == index).collect(),
-            destinations: plan.destinations.iter().filter(|to| to.queue.interface == index).collect(),
+            lines: plan.lines.values().filter(|line| line.interface == index).collect(),
+            destinations: plan.destinations.values().filter(|to| to.queue.interface == index).collect(),
         })
     }
 

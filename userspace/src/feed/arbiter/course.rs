@@ -38,6 +38,11 @@ impl Arbiter {
         self.course_ns = self.last_seen_ns;
     }
 
+    /// Another line takes a role.
+    pub fn renew_course(&mut self, role: LineRole) {
+        self.courses[role as usize] = Course::default();
+    }
+
     /// A packet of the session in force came on a line.
     #[inline]
     pub(super) fn note_course(&mut self, header: &PacketHeader, role: LineRole, received_ns: u64) {

@@ -96,8 +96,12 @@ impl Channel {
 
     /// Drops the packets of a claim that nobody confirmed.
     pub(super) fn drop_claim(&mut self) {
+        self.drop_kept(DropReason::Unconfirmed);
+    }
+
+    pub(super) fn drop_kept(&mut self, reason: DropReason) {
         for (claim, _) in &self.kept.packets {
-            self.lines[claim.role as usize].drops.add(DropReason::Unconfirmed);
+            self.lines[claim.role as usize].drops.add(reason);
         }
         self.kept.clear();
     }

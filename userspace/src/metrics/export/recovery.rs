@@ -10,12 +10,11 @@ use crate::metrics::{LineCounts, RecoveryCounts};
 
 /// The channels that have servers.
 pub(super) fn channels(plan: &Plan) -> impl Iterator<Item = (usize, &ChannelPlan)> {
-    plan.channels.iter().enumerate().filter(|(_, channel)| channel.recovery.is_some())
+    plan.channels.iter().filter(|(_, channel)| channel.recovery.is_some())
 }
 
 /// What answers came to at the workers.
-pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
-    let plan = desk.plan();
+pub(super) fn lines(desk: &Desk, plan: &Plan) -> impl Iterator<Item = (Labels, LineCounts)> {
     channels(plan).map(move |(i, channel)| {
         let labels = vec![("channel", channel.name.clone()), ("line", "recovery".to_owned())];
         (labels, desk.link_of_channel(i).shared.line(plan.recovery_line(i).into()))
@@ -23,7 +22,7 @@ pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
 }
 
 pub(super) fn recovery(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let counts: Vec<(Labels, [u64; RecoveryCounts::COUNT])> = channels(desk.plan())
+    let counts: Vec<(Labels, [u64; RecoveryCounts::COUNT])> = channels(&desk.plan())
         .map(|(i, channel)| {
             (vec![("channel", channel.name.clone())], desk.link_of_channel(i).shared.recovery(i).values())
         })

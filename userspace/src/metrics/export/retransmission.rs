@@ -11,7 +11,8 @@ use crate::metrics::RetransmissionCounts;
 const GAUGES: [&str; 4] = ["retained_messages", "retained_bytes", "first_sequence", "next_sequence"];
 
 pub(super) fn servers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let destinations = desk.plan().destinations.iter().enumerate();
+    let plan = desk.plan();
+    let destinations = plan.destinations.iter();
     let counts: Vec<(Labels, [u64; RetransmissionCounts::COUNT])> = destinations
         .filter(|(_, plan)| plan.retransmission.is_some())
         .map(|(i, plan)| {

@@ -17,10 +17,11 @@ pub(super) fn skew(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let help = "How much later than on the other line the line's copy of a message came, for packets of which it did";
     let mut family = out.0.encode_descriptor("line_skew", help, Some(&Unit::Seconds), MetricType::Histogram)?;
     let bounds = SKEW_BOUNDS_NS.iter().map(|bound| to_seconds(*bound)).chain([f64::INFINITY]);
-    for (index, line) in desk.plan().lines.iter().enumerate() {
+    let plan = &*desk.plan();
+    for (index, line) in plan.lines.iter() {
         let skew = desk.link_of_channel(line.channel).shared.skew(index);
         let buckets: Vec<(f64, u64)> = bounds.clone().zip(skew.buckets).collect();
-        let labels = line_labels(desk, index);
+        let labels = line_labels(plan, index);
         family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
             to_seconds(skew.sum_ns),
             skew.count(),
@@ -28,10 +29,10 @@ pub(super) fn skew(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
             None,
         )?;
     }
-    let counts = |line: usize| desk.link_of_channel(desk.plan().lines[line].channel).shared.skew(line).count();
-    let leads = desk.plan().lines.iter().enumerate().map(|(index, line)| {
-        let others = desk.plan().channels[line.channel].lines.iter().filter(|other| **other != index);
-        (line_labels(desk, index), others.map(|other| counts(*other)).sum())
+    let counts = |line: usize| desk.link_of_channel(plan.lines[line].channel).shared.skew(line).count();
+    let leads = plan.lines.iter().map(|(index, line)| {
+        let others = plan.channels[line.channel].lines.iter().filter(|other| **other != index);
+        (line_labels(plan, index), others.map(|other| counts(*other)).sum())
     });
     out.counter("line_led", "Packets of the other line that came after the line's copy of their first message", leads)
 }

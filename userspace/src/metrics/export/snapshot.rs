@@ -10,12 +10,11 @@ use crate::metrics::{LineCounts, SnapshotCounts};
 
 /// The channels that begin with a snapshot.
 pub(super) fn channels(plan: &Plan) -> impl Iterator<Item = (usize, &ChannelPlan)> {
-    plan.channels.iter().enumerate().filter(|(_, channel)| channel.snapshot.is_some())
+    plan.channels.iter().filter(|(_, channel)| channel.snapshot.is_some())
 }
 
 /// What snapshots came to at the workers.
-pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
-    let plan = desk.plan();
+pub(super) fn lines(desk: &Desk, plan: &Plan) -> impl Iterator<Item = (Labels, LineCounts)> {
     channels(plan).map(move |(i, channel)| {
         let labels = vec![("channel", channel.name.clone()), ("line", "snapshot".to_owned())];
         (labels, desk.link_of_channel(i).shared.line(plan.snapshot_line(i).into()))
@@ -23,7 +22,7 @@ pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
 }
 
 pub(super) fn snapshot(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let counts: Vec<(Labels, [u64; SnapshotCounts::COUNT])> = channels(desk.plan())
+    let counts: Vec<(Labels, [u64; SnapshotCounts::COUNT])> = channels(&desk.plan())
         .map(|(i, channel)| {
             (vec![("channel", channel.name.clone())], desk.link_of_channel(i).shared.snapshots(i).values())
         })

@@ -10,12 +10,11 @@ use crate::metrics::{LineCounts, SoupCounts, SoupState};
 
 /// The channels that come over TCP.
 pub(super) fn channels(plan: &Plan) -> impl Iterator<Item = (usize, &ChannelPlan)> {
-    plan.channels.iter().enumerate().filter(|(_, channel)| channel.soup.is_some())
+    plan.channels.iter().filter(|(_, channel)| channel.soup.is_some())
 }
 
 /// What their streams came to at the workers.
-pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
-    let plan = desk.plan();
+pub(super) fn lines(desk: &Desk, plan: &Plan) -> impl Iterator<Item = (Labels, LineCounts)> {
     channels(plan).map(move |(i, channel)| {
         let labels = vec![("channel", channel.name.clone()), ("line", "soupbintcp".to_owned())];
         (labels, desk.link_of_channel(i).shared.line(plan.soup_line(i).into()))
@@ -23,7 +22,7 @@ pub(super) fn lines(desk: &Desk) -> impl Iterator<Item = (Labels, LineCounts)> {
 }
 
 pub(super) fn soup(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let counts: Vec<(Labels, SoupCounts)> = channels(desk.plan())
+    let counts: Vec<(Labels, SoupCounts)> = channels(&desk.plan())
         .map(|(i, channel)| (vec![("channel", channel.name.clone())], desk.link_of_channel(i).shared.soup(i)))
         .collect();
     let states = counts.iter().flat_map(|(labels, counts)| {

@@ -38,9 +38,9 @@ const BUCKETS_NS: [u64; 17] = [
 ];
 
 pub(super) fn workers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let now_ns = monotonic_ns();
+    let (now_ns, plan) = (monotonic_ns(), desk.plan());
     let each = |value: fn(&WorkerShared, u64) -> u64| {
-        let workers = desk.plan().workers.iter().zip(desk.links());
+        let workers = plan.workers.iter().zip(desk.links());
         workers
             .map(move |(plan, link)| (vec![("worker", plan.name.clone())], value(&link.shared, now_ns)))
             .collect::<Vec<_>>()
@@ -59,8 +59,7 @@ pub(super) fn workers(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
     let refused = each(|w, _| w.commands_refused.load(Relaxed));
     out.counter("worker_commands_refused", "Groups that the worker's own socket was refused", refused)?;
     out.gauge("worker_frames_free", "Frames that no ring and no port holds", each(|w, _| w.frames_free.load(Relaxed)))?;
-    let frames = desk
-        .plan()
+    let frames = plan
         .workers
         .iter()
         .enumerate()

@@ -58,8 +58,9 @@ impl Default for SocketOptions {
     }
 }
 
+/// The socket of one line.
 #[derive(Debug)]
-struct LineSocket {
+pub struct LineSocket {
     line: LineIndex,
     socket: Socket,
     group: SocketAddrV4,
@@ -97,12 +98,7 @@ impl SocketRx {
         let sockets: Vec<LineSocket> =
             lines.iter().map(|line| LineSocket::open(line, options)).collect::<Result<_, _>>()?;
         if let Some(small) = sockets.iter().find(|socket| socket.buffer_bytes < options.receive_buffer_bytes) {
-            tracing::warn!(
-                interface = %small.interface.name,
-                wanted_bytes = options.receive_buffer_bytes,
-                granted_bytes = small.buffer_bytes,
-                "receive buffer smaller than receive_buffer_bytes: raise net.core.rmem_max, or give CAP_NET_ADMIN"
-            );
+            small.warn_of_buffer(options);
         }
         Ok(Self {
             sockets,
@@ -113,6 +109,33 @@ impl SocketRx {
             counts: PortCounts::default(),
             drops: DropCounts::default(),
         })
+    }
+
+    /// Makes room for so many sockets in all, so that adding them allocates nothing.
+    pub fn make_room(&mut self, room: usize) {
+        self.sockets.reserve_exact(room.saturating_sub(self.sockets.len()));
+    }
+
+    /// Receives from one more socket.
+    ///
+    /// # Errors
+    /// The socket itself, if there is no room for it.
+    pub fn add(&mut self, socket: LineSocket) -> Result<(), LineSocket> {
+        if self.sockets.len() == self.sockets.capacity() {
+            return Err(socket);
+        }
+        self.sockets.push(socket);
+        Ok(())
+    }
+
+    /// Takes the socket of a line out. What it has received and was not taken before is lost.
+    pub fn remove(&mut self, line: LineIndex) -> Option<LineSocket> {
+        let at = self.sockets.iter().position(|socket| socket.line == line)?;
+        // Notes what the kernel dropped: the socket will not be asked again.
+        if let Ok(dropped) = dropped_count(&self.sockets[at].socket) {
+            self.counts.kernel_rx_dropped += self.sockets[at].count_dropped(dropped);
+        }
+        Some(self.sockets.swap_remove(at))
     }
 
     /// See [`crate::net::RxPort::set_line`].
@@ -216,7 +239,11 @@ impl SocketRx {
 }
 
 impl LineSocket {
-    fn open(line: &SocketLine, options: &SocketOptions) -> Result<Self, SocketError> {
+    /// Opens and binds the socket of a line, and joins if the line is subscribed.
+    ///
+    /// # Errors
+    /// As [`SocketRx::new`].
+    pub fn open(line: &SocketLine, options: &SocketOptions) -> Result<Self, SocketError> {
         let SocketLine { line, group, ref interface, source, subscribed } = *line;
         let interface = Interface::read(interface)?;
         let refused = |step: &'static str| move |source| SocketError::Refused { address: group, step, source };
@@ -229,6 +256,18 @@ impl LineSocket {
         let mut opened = Self { line, socket, group, interface, source, is_joined: false, buffer_bytes, dropped: 0 };
         opened.set_joined(subscribed).map_err(refused("cannot join the group"))?;
         Ok(opened)
+    }
+
+    /// Logs that the kernel granted less than the receive buffer that was asked for, if it did.
+    pub fn warn_of_buffer(&self, options: &SocketOptions) {
+        if self.buffer_bytes < options.receive_buffer_bytes {
+            tracing::warn!(
+                interface = %self.interface.name,
+                wanted_bytes = options.receive_buffer_bytes,
+                granted_bytes = self.buffer_bytes,
+                "receive buffer smaller than receive_buffer_bytes: raise net.core.rmem_max, or give CAP_NET_ADMIN"
+            );
+        }
     }
 
     fn set_joined(&mut self, joined: bool) -> io::Result<()> {

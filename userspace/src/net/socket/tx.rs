@@ -21,11 +21,47 @@ struct Queued {
     frame: Frame,
 }
 
+/// The socket of one destination, connected to it.
+#[derive(Debug)]
+pub struct SocketDestination(Socket);
+
+impl SocketDestination {
+    /// Opens, binds and connects a socket that sends by this interface, whatever the routes say. The kernel writes the
+    /// link-layer addresses itself. Own packets are not looped back (IP_MULTICAST_LOOP off).
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn open(interface: &str, header: Header) -> Result<Self, SocketError> {
+        let Header { vlan, source, dest, ttl, .. } = header;
+        if vlan != 0 {
+            return Err(SocketError::Vlan { dest, vlan });
+        }
+        let refused = |step: &'static str| move |source| SocketError::Refused { address: dest, step, source };
+        let socket =
+            Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(refused("cannot make a socket"))?;
+        let configure = || -> io::Result<()> {
+            socket.set_nonblocking(true)?;
+            socket.set_reuse_address(true)?;
+            socket.bind_device(Some(interface.as_bytes()))?;
+            socket.set_multicast_ttl_v4(u32::from(ttl))?;
+            socket.set_ttl_v4(u32::from(ttl.max(1)))?;
+            socket.set_multicast_loop_v4(false)
+        };
+        configure().map_err(refused("cannot set socket options"))?;
+        socket
+            .bind(&source.into())
+            .map_err(refused("cannot bind the source (is it an address of the interface, and the port free?)"))?;
+        socket.connect(&dest.into()).map_err(refused("cannot connect"))?;
+        Ok(Self(socket))
+    }
+}
+
 /// A transmit port over kernel sockets.
 #[derive(Debug)]
 pub struct SocketTx {
     interface: String,
-    sockets: Vec<Socket>,
+    /// By number; `None` where there is no such destination (any more).
+    sockets: Vec<Option<SocketDestination>>,
     queued: ArrayVec<Queued, BATCH>,
     counts: PortCounts,
     drops: DropCounts,
@@ -44,43 +80,25 @@ impl SocketTx {
         }
     }
 
-    /// See [`crate::net::TxPort::add_destination`]. The kernel writes the link-layer addresses itself. Own packets are not
-    /// looped back (IP_MULTICAST_LOOP off).
+    /// See [`crate::net::TxPort::add_destination`] and [`SocketDestination::open`].
     ///
     /// # Errors
     /// See [`SocketError`].
     pub fn add_destination(&mut self, header: Header) -> Result<usize, SocketError> {
-        let Header { vlan, source, dest, ttl, .. } = header;
-        if vlan != 0 {
-            return Err(SocketError::Vlan { dest, vlan });
-        }
-        let refused = |step: &'static str| move |source| SocketError::Refused { address: dest, step, source };
-        let socket =
-            Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).map_err(refused("cannot make a socket"))?;
-        let configure = || -> io::Result<()> {
-            socket.set_nonblocking(true)?;
-            socket.set_reuse_address(true)?;
-            socket.bind_device(Some(self.interface.as_bytes()))?;
-            socket.set_multicast_ttl_v4(u32::from(ttl))?;
-            socket.set_ttl_v4(u32::from(ttl.max(1)))?;
-            socket.set_multicast_loop_v4(false)
-        };
-        configure().map_err(refused("cannot set socket options"))?;
-        socket
-            .bind(&source.into())
-            .map_err(refused("cannot bind the source (is it an address of the interface, and the port free?)"))?;
-        socket.connect(&dest.into()).map_err(refused("cannot connect"))?;
-        self.sockets.push(socket);
+        self.sockets.push(Some(SocketDestination::open(&self.interface, header)?));
         Ok(self.sockets.len() - 1)
+    }
+
+    /// The destinations' places, by number.
+    pub(in crate::net) fn places(&mut self) -> &mut Vec<Option<SocketDestination>> {
+        &mut self.sockets
     }
 
     /// See [`crate::net::TxPort::send`].
     ///
     /// # Errors
-    /// [`DropReason::BadBounds`] if the payload does not fit its frame.
-    ///
-    /// # Panics
-    /// If the destination was not registered.
+    /// [`DropReason::BadBounds`] if the payload does not fit its frame, [`DropReason::Removed`] if there is no such
+    /// destination.
     pub fn send(
         &mut self,
         frames: &Frames,
@@ -95,9 +113,6 @@ impl SocketTx {
     ///
     /// # Errors
     /// As [`Self::send`].
-    ///
-    /// # Panics
-    /// If the destination was not registered.
     pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         let Received { frame, payload_offset, payload_len, .. } = received;
         let start = frames.packet_start(&frame) + usize::from(payload_offset);
@@ -112,11 +127,15 @@ impl SocketTx {
         payload_bytes: usize,
         destination: usize,
     ) -> Result<(), DropReason> {
-        assert!(destination < self.sockets.len(), "destination {destination} is not registered");
-        if !frames.set_packet(&frame, payload_start, payload_bytes) {
-            self.drops.add(DropReason::BadBounds);
+        let refused = match self.sockets.get(destination) {
+            Some(Some(_)) if frames.set_packet(&frame, payload_start, payload_bytes) => None,
+            Some(Some(_)) => Some(DropReason::BadBounds),
+            _ => Some(DropReason::Removed),
+        };
+        if let Some(reason) = refused {
+            self.drops.add(reason);
             frames.free(frame);
-            return Err(DropReason::BadBounds);
+            return Err(reason);
         }
         if self.queued.is_full() {
             self.flush(frames);
@@ -136,7 +155,10 @@ impl SocketTx {
         let mut rest = &queued[..];
         while let Some(first) = rest.first() {
             let run = rest.iter().take_while(|packet| packet.destination == first.destination).count();
-            send_run(&sockets[first.destination], frames, &rest[..run], counts, drops);
+            match sockets.get(first.destination) {
+                Some(Some(SocketDestination(socket))) => send_run(socket, frames, &rest[..run], counts, drops),
+                _ => unreachable!("a destination goes only after a flush"),
+            }
             rest = &rest[run..];
         }
         for Queued { frame, .. } in queued.drain(..) {

@@ -60,6 +60,11 @@ impl XskRx {
         self.rules = Rules::new(rules);
     }
 
+    /// The same with a table that was made elsewhere: the one that was in force is in `rules` afterwards.
+    pub fn swap_rules(&mut self, rules: &mut Rules) {
+        std::mem::swap(&mut self.rules, rules);
+    }
+
     /// The socket has SO_BUSY_POLL now.
     pub(super) fn set_busy_poll(&mut self) {
         self.is_busy_polled = true;

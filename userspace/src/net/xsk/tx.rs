@@ -27,7 +27,8 @@ pub struct XskTx {
     tx: TxRing,
     completion: CompletionRing,
     ring_entries: u32,
-    templates: Vec<Template>,
+    /// By number; `None` where there is no such destination (any more).
+    templates: Vec<Option<Template>>,
     /// Frames that wait for submission, in the TX ring, in the kernel's hands or in the completion ring.
     lent: usize,
     prefilled: Option<Prefilled>,
@@ -74,17 +75,20 @@ impl XskTx {
 
     /// See [`crate::net::TxPort::add_destination`].
     pub fn add_destination(&mut self, header: &Header) -> usize {
-        self.templates.push(Template::new(header));
+        self.templates.push(Some(Template::new(header)));
         self.templates.len() - 1
+    }
+
+    /// The destinations' places, by number.
+    pub(in crate::net) fn places(&mut self) -> &mut Vec<Option<Template>> {
+        &mut self.templates
     }
 
     /// See [`crate::net::TxPort::send`].
     ///
     /// # Errors
-    /// [`DropReason::BadBounds`] if the payload does not fit its frame, [`DropReason::TxFull`] if the TX ring stays full.
-    ///
-    /// # Panics
-    /// If the destination was not registered.
+    /// [`DropReason::BadBounds`] if the payload does not fit its frame, [`DropReason::TxFull`] if the TX ring stays full,
+    /// [`DropReason::Removed`] if there is no such destination.
     pub fn send(
         &mut self,
         frames: &Frames,
@@ -99,9 +103,6 @@ impl XskTx {
     ///
     /// # Errors
     /// As [`Self::send`].
-    ///
-    /// # Panics
-    /// If the destination was not registered.
     pub fn forward(&mut self, frames: &Frames, received: Received, destination: usize) -> Result<(), DropReason> {
         let Received { frame, payload_offset, payload_len, .. } = received;
         let payload_start = frames.packet_start(&frame) + usize::from(payload_offset);
@@ -127,7 +128,9 @@ impl XskTx {
                 return Err(self.refuse(frames, frame, DropReason::TxFull));
             }
         }
-        let template = &self.templates[destination];
+        let Some(Some(template)) = self.templates.get(destination) else {
+            return Err(self.refuse(frames, frame, DropReason::Removed));
+        };
         if !write_packet(frames, &mut frame, template, payload_start, payload_bytes) {
             return Err(self.refuse(frames, frame, DropReason::BadBounds));
         }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::feed::Directory;
 use crate::net::memory::MemoryTx;
 use crate::net::{Frames, TxPort};
 use crate::publish::retention;
@@ -19,8 +20,8 @@ impl Bench {
         let mut port = TxPort::Memory(MemoryTx::new());
         let group = "239.1.1.1:1".parse().unwrap();
         let header = crate::net::headers::Header::multicast([2; 6], 0, "10.0.0.1:1".parse().unwrap(), group, 1);
-        let port_destination = port.add_destination(header.unwrap()).unwrap();
-        let settings = StreamSettings { destination: 0, channel: 0, port: 0, port_destination, format, payload_bytes };
+        let destination = port.add_destination(header.unwrap()).unwrap();
+        let settings = StreamSettings { destination, channel: 0, port: 0, format, payload_bytes };
         let mut stream = Stream::new(settings);
         stream.set_input(&SESSION, 1, true);
         Self { frames: [Frames::heap(frame_count, 2048)], ports: [Some(port)], stream }
@@ -31,6 +32,7 @@ impl Bench {
     }
 
     fn noticed(&mut self, sequence: u64, notice: &[u8], message: &[u8], records: &[u8]) {
+        let directory = Directory::new();
         let block = Block {
             channel: 0,
             session: &SESSION,
@@ -39,6 +41,7 @@ impl Bench {
             message,
             records,
             record_count: u8::from(!records.is_empty()),
+            directory: &directory,
         };
         self.stream.block(&block, &mut Outlets::new(&self.frames, &mut self.ports));
     }
