@@ -17,6 +17,7 @@ mod latency;
 mod latency_log;
 mod lines;
 mod listen;
+mod recover;
 pub mod refusal;
 mod routes;
 mod select;
@@ -41,10 +42,12 @@ pub use interfaces::HealError;
 pub use latency::Round;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
+pub use recover::RecoverError;
 pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
 
+use crate::beside::threads::Threads;
 use crate::clock::{monotonic_ns, utc_ns};
 use crate::config::plan::{ChannelPlan, Mode, Plan};
 use crate::edge::{Health, Refusal};
@@ -80,6 +83,7 @@ pub struct Desk {
     started_utc_ns: u64,
     interfaces: Vec<Interface>,
     links: Vec<WorkerLink>,
+    threads: Arc<Threads>,
     /// Locked for as long as a change takes: joins, and waiting for workers.
     lines: Mutex<Vec<lines::Held>>,
     /// What `lines` says, for everybody who must not wait for a change: locked for moments only.
@@ -105,14 +109,19 @@ struct Interface {
 }
 
 impl Desk {
-    /// A desk for what has been started: `interfaces` in the order of the plan, and the link of every worker.
+    /// A desk for what has been started: `interfaces` in the order of the plan, the link of every worker, and the threads beside.
     ///
     /// No line is in force until [`Self::start_lines`].
     ///
     /// # Panics
     /// When an interface or a worker of the plan is missing: a fault of the caller.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, interfaces: Vec<InterfaceLink>, mut links: Vec<WorkerLink>) -> Arc<Self> {
+    pub fn new(
+        plan: Arc<Plan>,
+        interfaces: Vec<InterfaceLink>,
+        mut links: Vec<WorkerLink>,
+        threads: Arc<Threads>,
+    ) -> Arc<Self> {
         assert_eq!(interfaces.len(), plan.interfaces.len(), "one link per interface of the plan");
         links.sort_by_key(|link| link.index);
         assert!(links.iter().map(|link| link.index).eq(0..plan.workers.len()), "one link per worker of the plan");
@@ -140,6 +149,7 @@ impl Desk {
             started_utc_ns: utc_ns(),
             interfaces,
             links,
+            threads,
             lines: Mutex::new(lines),
             states: Mutex::new(states),
             events: Mutex::new(events),

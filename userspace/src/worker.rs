@@ -203,6 +203,7 @@ impl Worker {
                 self.swap_latency();
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
+            Command::Hurry { channel } => self.hurry(channel),
             Command::Edit(edit) => self.edit(edit, clock),
             Command::SetRoute { destination, route } => self.set_route(destination, route),
             Command::Stop => self.stopping = true,

@@ -94,8 +94,14 @@ impl Control for ControlService {
         Err(Status::unimplemented("GetConfig"))
     }
 
-    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
-        Err(Status::unimplemented("Recover"))
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        let by = caller(&request);
+        let RecoverRequest { channel } = request.into_inner();
+        self.at_desk(move |desk| {
+            let missing = desk.recover(&channel, &by).map_err(|error| refusal::recover(&error))?;
+            Ok(RecoverResponse { missing })
+        })
+        .await
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

@@ -6,6 +6,7 @@
 
 mod canary;
 mod metrics;
+mod recover;
 mod routes;
 mod service;
 mod sockets;
@@ -25,7 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::config::{Config, Host};
-use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
+use crate::worker::shared::{COMMAND_QUEUE, Event, Wanted, WorkerShared};
 
 /// Takes commands like a worker, and notes them.
 #[derive(Default)]
@@ -37,6 +38,8 @@ struct WorkerStub {
     switched: Mutex<Vec<(usize, bool)>>,
     /// Destinations that got a route, with what says which.
     routed: Mutex<Vec<(usize, String)>>,
+    /// What it misses, and the way to the recovery thread.
+    missing: Mutex<Option<(Wanted, rtrb::Producer<Wanted>)>>,
 }
 
 impl WorkerStub {
@@ -50,6 +53,9 @@ impl WorkerStub {
                 while !worker.is_stuck.load(Relaxed)
                     && let Ok(command) = commands.pop()
                 {
+                    if let (Command::Hurry { .. }, Some((wanted, wants))) = (&command, &mut *locked(&worker.missing)) {
+                        let _ = wants.push(wanted.clone());
+                    }
                     if let Command::SetRoute { destination, route } = &command {
                         locked(&worker.routed).push((*destination, format!("{route:?}")));
                     }
@@ -139,7 +145,7 @@ impl Bench {
             payload_bytes: vec![],
         };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
-        let desk = Desk::new(plan, vec![interface], vec![link]);
+        let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }
 

@@ -12,6 +12,7 @@ use super::{
     ChannelCounts, DestinationCounts, DropReason, LineCounts, PortCounts, RecoveryCounts, RetransmissionCounts,
     SKEW_BOUNDS_NS, SnapshotCounts, SoupCounts, SoupState,
 };
+use crate::beside::threads::Threads;
 use crate::config::plan::{Mode, Plan, WorkerPlan};
 use crate::config::{Config, Host};
 use crate::control::{Desk, InterfaceLink};
@@ -126,7 +127,7 @@ fn desk(plan: Plan) -> Arc<Desk> {
         WorkerLink { index, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] }
     };
     let links = plan.workers.iter().enumerate().map(link).collect();
-    Desk::new(Arc::new(plan), interfaces, links)
+    Desk::new(Arc::new(plan), interfaces, links, Threads::new(Vec::new()))
 }
 
 /// The families of an OpenMetrics text.

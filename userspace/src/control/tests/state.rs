@@ -18,7 +18,7 @@ impl Bench {
         let link =
             WorkerLink { index: 0, commands: commands.into(), events: events.into(), shared, payload_bytes: vec![] };
         let interface = InterfaceLink { mode_in_force: Mode::Socket, jumbo: false, steering: None, refused: vec![] };
-        let desk = Desk::new(Arc::new(plan), vec![interface], vec![link]);
+        let desk = Desk::new(Arc::new(plan), vec![interface], vec![link], Threads::new(Vec::new()));
         desk.line_states().iter().take(2).map(|state| state.desired).collect()
     }
 }
