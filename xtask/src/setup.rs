@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{process, tools};
 
 /// For the C parts (libbpf, libxdp; libFuzzer in C++), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 19] = [
     "bpftool",
     "clang",
     "dpkg-dev",
@@ -26,6 +26,7 @@ const PACKAGES: [&str; 18] = [
     "openssh-client",
     "pkg-config",
     "procps",
+    "python3-pip",
     "systemd",
     "tshark",
     "zlib1g-dev",
@@ -53,7 +54,8 @@ pub fn run() -> Result<()> {
     let missing = missing_packages(&wanted)?;
     let needs_linker = !has_linker();
     let tools = tools::missing()?;
-    if missing.is_empty() && tools.is_empty() && !needs_linker {
+    let needs_python = !tools::has_python()?;
+    if missing.is_empty() && tools.is_empty() && !needs_python && !needs_linker {
         return Ok(());
     }
 
@@ -67,6 +69,9 @@ pub fn run() -> Result<()> {
     if !tools.is_empty() {
         println!("setup: will unpack into target/tools, and not install: {}", tools.join(" "));
     }
+    if needs_python {
+        println!("setup: will unpack into target/tools, and not install: a gRPC client for Python, from PyPI");
+    }
     if needs_linker {
         println!("setup: will install by cargo: bpf-linker 0.13, linked with LLVM {LLVM_MAJOR} (about 3 minutes)");
     }
@@ -78,6 +83,9 @@ pub fn run() -> Result<()> {
     }
     if !tools.is_empty() {
         tools::unpack(&tools)?;
+    }
+    if needs_python {
+        tools::unpack_python()?;
     }
     if needs_linker {
         install_linker()?;

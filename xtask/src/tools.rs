@@ -33,6 +33,28 @@ pub fn unpack(packages: &[&str]) -> Result<()> {
     std::fs::remove_dir_all(&downloads).context("cannot remove the downloaded packages")
 }
 
+/// What a gRPC client in Python needs, from PyPI: the test that knows the server by reflection only.
+const PYTHON: [&str; 3] = ["grpcio==1.76.0", "grpcio-reflection==1.76.0", "grpcio-status==1.76.0"];
+
+/// Whether this machine's Python has them; another version of Python cannot use what one has unpacked.
+pub fn has_python() -> Result<bool> {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import grpc, grpc_reflection, grpc_status; assert grpc.__version__ == '1.76.0'"]);
+    let output = python.env("PYTHONPATH", folder()?.join("python")).output();
+    Ok(output.is_ok_and(|output| output.status.success()))
+}
+
+/// Downloads and unpacks them, beside the build, too.
+pub fn unpack_python() -> Result<()> {
+    let folder = folder()?.join("python");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-warn-script-location", "--root-user-action=ignore", "--target"]);
+    process::run(pip.arg(folder).args(PYTHON))
+}
+
 fn folder() -> Result<PathBuf> {
     Ok(process::target_directory()?.join("tools"))
 }

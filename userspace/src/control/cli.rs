@@ -99,6 +99,9 @@ struct Switch {
 /// Which lines: those that match everything given.
 #[derive(Args, Debug)]
 struct Lines {
+    /// Feed, with all its channels
+    #[arg(long)]
+    feed: Option<String>,
     /// Channel, as feed/channel
     #[arg(long)]
     channel: Option<String>,
@@ -109,13 +112,14 @@ struct Lines {
     #[arg(long)]
     group: Option<String>,
     /// All lines
-    #[arg(long, conflicts_with_all = ["channel", "line", "group"])]
+    #[arg(long, conflicts_with_all = ["feed", "channel", "line", "group"])]
     all: bool,
 }
 
 impl Lines {
     fn selector(&self) -> Selector {
         Selector {
+            feed: self.feed.clone().unwrap_or_default(),
             channel: self.channel.clone().unwrap_or_default(),
             line: self.line.clone().unwrap_or_default(),
             group: self.group.clone().unwrap_or_default(),

@@ -160,9 +160,9 @@ impl Control for ControlService {
 }
 
 fn selector(wire: Option<WireSelector>) -> Selector {
-    let WireSelector { channel, line, group, all } = wire.unwrap_or_default();
+    let WireSelector { channel, line, group, all, feed } = wire.unwrap_or_default();
     let given = |text: String| (!text.is_empty()).then_some(text);
-    Selector { channel: given(channel), line: given(line), group: given(group), all }
+    Selector { feed: given(feed), channel: given(channel), line: given(line), group: given(group), all }
 }
 
 fn select_status(error: SelectError) -> Status {

@@ -9,6 +9,8 @@ use crate::config::plan::LinePlan;
 /// Selects the lines that match every part given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
+    /// Name of a feed.
+    pub feed: Option<String>,
     /// `feed/channel`.
     pub channel: Option<String>,
     /// `A` or `B`.
@@ -23,15 +25,15 @@ pub struct Selector {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// Nothing was said.
-    #[error("say which lines: a channel, a line, a group, or all")]
+    #[error("say which lines: a feed, a channel, a line, a group, or all")]
     Empty,
     /// All, and not all.
-    #[error("`all` goes with nothing else: leave it out, or the channel, line and group")]
+    #[error("`all` goes with nothing else: leave it out, or the feed, channel, line and group")]
     AllAndMore,
     /// Not an address and port.
     #[error("`{0}` is not a group: must be an IPv4 address and port, such as 239.10.0.1:26400")]
     BadGroup(String),
-    /// No such channel, line or group.
+    /// No such feed, channel, line or group.
     #[error("no {kind} `{name}`; there are: {have}")]
     NotFound {
         /// What was looked for.
@@ -60,10 +62,10 @@ impl Desk {
     /// # Errors
     /// The selector is empty, malformed, or matches nothing.
     pub fn select(&self, selector: &Selector) -> Result<Vec<usize>, SelectError> {
-        let Selector { channel, line, group, all } = selector;
+        let Selector { feed, channel, line, group, all } = selector;
         let plan = self.plan();
         let lines = || plan.lines.values();
-        let parts = [("channel", channel), ("line", line), ("group", group)];
+        let parts = [("feed", feed), ("channel", channel), ("line", line), ("group", group)];
         let given: Vec<String> =
             parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
         match (all, given.is_empty()) {
@@ -76,11 +78,14 @@ impl Desk {
             Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
             None => None,
         };
+        exists("feed", feed, plan.channels.values().map(|channel| channel.feed.clone()))?;
         exists("channel", channel, plan.channels.values().map(|channel| channel.name.clone()))?;
         exists("line", line, lines().map(|line| line.name.clone()))?;
         exists("group", group, lines().map(|line| line.group.to_string()))?;
         let matches = |planned: &LinePlan| {
-            channel.as_ref().is_none_or(|name| *name == plan.channels[planned.channel].name)
+            let of = &plan.channels[planned.channel];
+            feed.as_ref().is_none_or(|name| *name == of.feed)
+                && channel.as_ref().is_none_or(|name| *name == of.name)
                 && line.as_ref().is_none_or(|name| *name == planned.name)
                 && address.is_none_or(|group| group == planned.group)
         };

@@ -67,6 +67,9 @@ async fn subscribing_joins_tells_the_worker_and_is_idempotent() {
             assert_eq!((names(&answer.changed), names(&answer.unchanged)), (vec![], vec!["A"]));
             let list = client.list_groups(ListGroupsRequest::default()).await.unwrap().into_inner();
             assert_eq!(list.groups.iter().map(|group| group.in_force).collect::<Vec<_>>(), [false, true]);
+            let selector = Some(WireSelector { feed: "itch".into(), line: "B".into(), ..Default::default() });
+            let list = client.list_groups(ListGroupsRequest { selector }).await.unwrap().into_inner();
+            assert_eq!(list.groups.iter().map(|group| &group.line[..]).collect::<Vec<_>>(), ["B"]);
         })
         .await;
     assert_eq!(bench.joined(), [false, true]);
@@ -110,6 +113,7 @@ async fn bad_selectors_say_what_there_is() {
         ),
         (line("C"), Code::NotFound, "no line `C`; there are: A, B"),
         (Some(WireSelector { channel: "x".into(), ..Default::default() }), Code::NotFound, "there are: itch/equities"),
+        (Some(WireSelector { feed: "x".into(), ..Default::default() }), Code::NotFound, "no feed `x`; there are: itch"),
         (Some(WireSelector { group: "239.1.1.1:1".into(), ..Default::default() }), Code::NotFound, ":26400"),
         (
             Some(WireSelector { line: "A".into(), group: format!("{}:26400", bench.groups[1]), ..Default::default() }),
