@@ -13,6 +13,7 @@ mod grpc;
 mod interfaces;
 mod lines;
 mod listen;
+pub mod refusal;
 mod select;
 mod serve;
 mod state;

@@ -3,6 +3,7 @@
 //! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
 #![forbid(unsafe_code)]
 
+mod access;
 mod gaps;
 mod interface;
 mod retransmission;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use xdp_ebpf::{GroupKey, GroupRule};
 
+pub use access::{AccessPlan, TlsPlan};
 pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsubscribed};
 
 use crate::net::LineIndex;
@@ -29,6 +31,8 @@ pub struct Plan {
     pub name: String,
     /// Where gRPC listens.
     pub grpc: Endpoint,
+    /// Where gRPC listens beside that with TLS, and who may do what there.
+    pub access: AccessPlan,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` = not at all.
     pub metrics: Option<SocketAddr>,
     /// What is kept of the privileges after start.

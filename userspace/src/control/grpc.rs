@@ -15,7 +15,7 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use super::watch::Events;
-use super::{Changes, ControlError, Desk, SelectError, Selector};
+use super::{Changes, Desk, Selector, refusal};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -49,11 +49,11 @@ impl ControlService {
     ) -> Result<Changes, Status> {
         let selector = self::selector(selector);
         let changes = self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
+            let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
             match (dry_run, subscribed) {
                 (true, _) => Ok(desk.would_change(&lines, subscribed)),
-                (false, true) => desk.subscribe(&lines, &by).map_err(control_status),
-                (false, false) => desk.unsubscribe(&lines, &by).map_err(control_status),
+                (false, true) => desk.subscribe(&lines, &by).map_err(|error| refusal::control(&error)),
+                (false, false) => desk.unsubscribe(&lines, &by).map_err(|error| refusal::control(&error)),
             }
         });
         changes.await.map(Response::into_inner)
@@ -138,7 +138,7 @@ impl Control for ControlService {
         let channel = request.into_inner().channel;
         if !channel.is_empty() {
             let selector = Selector { channel: Some(channel.clone()), ..Selector::default() };
-            self.desk.select(&selector).map_err(select_status)?;
+            self.desk.select(&selector).map_err(|error| refusal::select(&error))?;
         }
         self.desk.watch.watch(channel).map(Response::new)
     }
@@ -148,7 +148,7 @@ impl Control for ControlService {
         // Looking harms nothing: here, nothing said means everything.
         selector.all |= selector == Selector::default();
         self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
+            let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
             Ok(ListGroupsResponse { groups: desk.groups(&lines) })
         })
         .await
@@ -163,24 +163,4 @@ fn selector(wire: Option<WireSelector>) -> Selector {
     let WireSelector { channel, line, group, all, feed } = wire.unwrap_or_default();
     let given = |text: String| (!text.is_empty()).then_some(text);
     Selector { feed: given(feed), channel: given(channel), line: given(line), group: given(group), all }
-}
-
-fn select_status(error: SelectError) -> Status {
-    if error.is_malformed() {
-        Status::invalid_argument(error.to_string())
-    } else {
-        Status::not_found(error.to_string())
-    }
-}
-
-fn control_status(error: ControlError) -> Status {
-    let message = match &error {
-        // Says itself what is in force now.
-        ControlError::NotUndone { .. } => error.to_string(),
-        _ => format!("{error}; nothing was changed"),
-    };
-    match error.cause() {
-        ControlError::Kernel { .. } | ControlError::Refused { .. } => Status::failed_precondition(message),
-        _ => Status::unavailable(message),
-    }
 }

@@ -13,6 +13,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::locked;
+use super::refusal::Reason;
 use crate::clock::utc_ns;
 
 /// Events that a watcher may be behind.
@@ -54,12 +55,11 @@ impl Watch {
     /// Too many watch already, or the handler stops.
     pub(super) fn watch(&self, channel: String) -> Result<Events, Status> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{MOST_WATCHERS} callers watch already, and no more may; end one of them"
-            ))
+            Reason::TooManyWatchers
+                .says(format!("{MOST_WATCHERS} callers watch already, and no more may; end one of them"))
         })?;
         let sender = locked(&self.sender);
-        let sender = sender.as_ref().ok_or_else(|| Status::unavailable("the handler stops"))?;
+        let sender = sender.as_ref().ok_or_else(|| Reason::Stopping.says("the handler stops"))?;
         Ok(Box::pin(BroadcastStream::new(sender.subscribe()).filter_map(move |event| of(event, &channel, &place))))
     }
 
