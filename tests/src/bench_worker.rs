@@ -126,7 +126,8 @@ impl BenchWorker {
             port: 0,
             format: destination.format,
             payload_bytes: destination.payload_bytes,
-        });
+        })
+        .routed(&destination.route);
         let settings = build::channel_settings(plan, 0, clock::utc_ns()).expect("a known time zone");
         let line = |line| Some(LineSlot { channel: 0, role: build::line_role(line), enabled: true });
         let (commands, command_queue) = rtrb::RingBuffer::<Command>::new(COMMAND_QUEUE);

@@ -14,6 +14,7 @@ mod interfaces;
 mod lines;
 mod listen;
 pub mod refusal;
+mod routes;
 mod select;
 mod serve;
 mod state;
@@ -33,6 +34,7 @@ pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
+pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
 

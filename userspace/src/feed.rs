@@ -13,6 +13,7 @@
 pub mod arbiter;
 pub mod channel;
 pub mod decode;
+pub mod directory;
 pub mod hold;
 pub mod midnights;
 pub mod orders;
@@ -21,6 +22,7 @@ pub mod transport;
 
 pub use arbiter::{Beginning, ChannelState, Gap, JoinState};
 pub use channel::{ADMIT_LIMIT, Channel, ChannelError, ChannelSettings, HOLES, Holes};
+pub use directory::{Directory, Symbol};
 pub use midnights::Midnights;
 
 /// Index of a channel in the plan.
@@ -86,8 +88,10 @@ pub struct Block<'a> {
     pub notice: &'a [u8],
     /// The exchange's message, without framing.
     pub message: &'a [u8],
-    /// DBN records, concatenated.
+    /// DBN records, concatenated: all of one instrument, because a message is.
     pub records: &'a [u8],
     /// Number of records.
     pub record_count: u8,
+    /// What the channel's instrument ids stand for, this message's own mapping included.
+    pub directory: &'a Directory,
 }

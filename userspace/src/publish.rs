@@ -7,12 +7,14 @@
 
 mod packet;
 mod retain;
+mod route;
 mod stream;
 
 use std::ops::Range;
 
 pub use packet::OpenPacket;
 pub use retain::{RETAIN_RING_BYTES, Retained, Retainer, retention};
+pub use route::Route;
 pub use stream::{Stream, StreamSettings};
 
 use crate::feed::{Beginning, Block, BlockSink, ChannelIndex, Session};
@@ -141,6 +143,16 @@ impl Publisher {
     pub fn retain(&mut self, destination: usize, retainer: Retainer) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.destination() == destination) {
             stream.retain(retainer);
+        }
+    }
+
+    /// Has a destination take what `route` says from now on. Returns what is to be freed: the route that was, if any, or this
+    /// one, if no such destination is here.
+    #[must_use]
+    pub fn set_route(&mut self, destination: usize, route: Box<Route>) -> Option<Box<Route>> {
+        match self.streams.iter_mut().find(|stream| stream.destination() == destination) {
+            Some(stream) => stream.set_route(route),
+            None => Some(route),
         }
     }
 

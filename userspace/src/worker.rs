@@ -10,6 +10,7 @@ mod channels;
 pub mod edit;
 mod housekeeping;
 mod ports;
+mod routes;
 #[cfg(test)]
 mod separation;
 pub mod shared;
@@ -28,7 +29,7 @@ use crate::feed::{Channel, LineRole};
 use crate::latency::StageHistograms;
 use crate::metrics::DropCounts;
 use crate::net::{Batch, Frames, Port, RxPort, TxPort};
-use crate::publish::{Publisher, Retainer};
+use crate::publish::{Publisher, Retainer, Route};
 use channels::Channels;
 use edit::Edit;
 use housekeeping::Schedule;
@@ -81,6 +82,8 @@ pub struct Worker {
     line_drops: Vec<DropCounts>,
     channels: Channels,
     publisher: Publisher,
+    /// A route that was replaced, while the event queue has no room for it.
+    route_out: Option<Box<Route>>,
     idle: Idle,
     commands: rtrb::Consumer<Command>,
     events: rtrb::Producer<Event>,
@@ -116,6 +119,7 @@ impl Worker {
             line_drops,
             channels,
             publisher,
+            route_out: None,
             idle,
             commands,
             events,
@@ -177,7 +181,7 @@ impl Worker {
         if self.next_latency.is_some() {
             self.swap_latency();
         }
-        if !self.hand_back_port() || !self.hand_back_edit() {
+        if !self.hand_back_port() || !self.hand_back_edit() || !self.hand_back_route() {
             return;
         }
         let Ok(command) = self.commands.pop() else { return };
@@ -200,6 +204,7 @@ impl Worker {
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
             Command::Edit(edit) => self.edit(edit, clock),
+            Command::SetRoute { destination, route } => self.set_route(destination, route),
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();

@@ -12,6 +12,7 @@ mod outputs;
 mod queues;
 mod recovery;
 mod retransmission;
+mod route;
 mod snapshot;
 mod sockets;
 mod soup;

@@ -227,6 +227,8 @@ pub struct Destination {
     pub ttl: Option<i64>,
     pub format: Option<String>,
     pub payload_bytes: Option<i64>,
+    pub instruments: Option<Vec<String>>,
+    pub records: Option<Vec<String>>,
     pub retransmission: Option<Retransmission>,
 }
 

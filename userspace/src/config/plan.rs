@@ -7,6 +7,7 @@ mod access;
 mod gaps;
 mod interface;
 mod retransmission;
+mod route;
 mod slots;
 mod soup;
 
@@ -21,6 +22,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
+pub use route::{RecordKind, RoutePlan};
 pub use slots::Slots;
 pub use soup::{Password, SoupPlan};
 
@@ -285,6 +287,8 @@ pub struct DestinationPlan {
     pub format: Format,
     /// Largest UDP payload, bytes.
     pub payload_bytes: usize,
+    /// What of the channel it takes.
+    pub route: RoutePlan,
     /// What consumers can have again; `None` = nothing.
     pub retransmission: Option<RetransmissionPlan>,
 }

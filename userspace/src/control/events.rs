@@ -77,6 +77,7 @@ impl Events {
             // Dropped here, and not by the worker: that closes sockets and unmaps memory.
             Event::PortOut(port) => drop(port),
             Event::Edited(edit) => drop(edit),
+            Event::RouteOut(route) => drop(route),
             Event::Lost { channel, session, from, to } => {
                 let Some(name) = name_of(plan, channel) else { return };
                 let session = session_text(&session);

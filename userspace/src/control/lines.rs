@@ -14,8 +14,8 @@ use crate::steering::{Lease, SteeringError};
 use crate::worker::shared::Command;
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
-const WORKER_PATIENCE: Duration = Duration::from_secs(1);
-const RETRY_INTERVAL: Duration = Duration::from_micros(50);
+pub(super) const WORKER_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Room that a worker's queue must have before a change begins: a command, and the one that takes it back.
 const COMMAND_ROOM: usize = 2;

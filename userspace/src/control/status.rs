@@ -247,6 +247,7 @@ impl Desk {
             records: counts.records,
             heartbeats: counts.heartbeats,
             drops: drop_status(DropCounts::from_values(shared.destination_drops[index].load())),
+            counters: counters(DestinationCounts::FIELDS, &counts.values()),
         }
     }
 

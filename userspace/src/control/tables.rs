@@ -254,10 +254,12 @@ fn skew(bound_ns: Option<u64>) -> String {
 }
 
 fn destinations(status: &v1::GetStatusResponse) -> Table {
-    let mut table =
-        table(&["destination", "channel", "group", "interface", "format", "packets", "bytes", "blocks", "records"]);
-    numbers(&mut table, 5..9);
+    let names =
+        ["destination", "channel", "group", "interface", "format", "packets", "bytes", "blocks", "filtered", "records"];
+    let mut table = table(&names);
+    numbers(&mut table, 5..10);
     for destination in &status.destinations {
+        let filtered = destination.counters.iter().find(|counter| counter.name == "blocks_filtered");
         table.add_row([
             destination.name.clone(),
             destination.channel.clone(),
@@ -267,6 +269,7 @@ fn destinations(status: &v1::GetStatusResponse) -> Table {
             destination.packets.to_string(),
             destination.bytes.to_string(),
             destination.blocks.to_string(),
+            filtered.map_or(0, |counter| counter.value).to_string(),
             destination.records.to_string(),
         ]);
     }

@@ -5,6 +5,7 @@ pub mod itch50;
 
 use dbn::record::{MboMsg, RecordHeader};
 
+use super::directory::Directory;
 use super::midnights::Midnights;
 use crate::config::plan::DecoderKind;
 use crate::metrics::ChannelCounts;
@@ -143,6 +144,15 @@ impl Decoder {
     pub fn begin_session(&mut self) {
         match self {
             Self::Itch50(itch) => itch.begin_session(),
+        }
+    }
+
+    /// The symbols of the session.
+    #[inline]
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        match self {
+            Self::Itch50(itch) => itch.symbols(),
         }
     }
 

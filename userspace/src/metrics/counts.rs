@@ -136,6 +136,9 @@ counter_set! {
         bytes: "UDP payload bytes handed to the transmit port",
         blocks: "Message blocks written, empty ones included",
         records: "DBN records written",
+        blocks_filtered: "Blocks that the route emptied",
+        records_filtered: "DBN records that the route left out",
+        mappings_added: "Symbol mappings put in front of an instrument that the route takes only now",
         heartbeats: "Heartbeats and end-of-session packets written",
         not_retained: "Packets that could not be retained, because too many waited for it: requests for them go unanswered",
     }

@@ -3,7 +3,8 @@
 
 use super::packet::{OpenPacket, write_header};
 use super::retain::Retainer;
-use crate::config::plan::Format;
+use super::route::Route;
+use crate::config::plan::{Format, RoutePlan};
 use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
 use crate::feed::{Block, ChannelIndex, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
@@ -44,6 +45,8 @@ struct Position {
 pub struct Stream {
     settings: StreamSettings,
     open: Option<OpenPacket>,
+    /// What of the channel it takes; `None` = everything, and so it was since the session began.
+    route: Option<Box<Route>>,
     /// Where packets with messages are copied to before they are sent.
     retainer: Option<Retainer>,
     position: Option<Position>,
@@ -64,6 +67,7 @@ impl Stream {
         Self {
             settings,
             open: None,
+            route: None,
             retainer: None,
             position: None,
             quiet_since_ns: 0,
@@ -72,6 +76,21 @@ impl Stream {
             counts: DestinationCounts::default(),
             drops: DropCounts::default(),
         }
+    }
+
+    /// The same, taking what is wanted of its channel. Before it runs.
+    #[must_use]
+    pub fn routed(mut self, wanted: &RoutePlan) -> Self {
+        self.route = (!wanted.takes_all()).then(|| Route::new(wanted));
+        self
+    }
+
+    /// Takes what `route` says from now on; the route that was, if any.
+    pub(super) fn set_route(&mut self, mut route: Box<Route>) -> Option<Box<Route>> {
+        if let Some(old) = &mut self.route {
+            route.follow(old);
+        }
+        self.route.replace(route)
     }
 
     /// Has what it sends retained from now on.
@@ -119,12 +138,23 @@ impl Stream {
         self.open.is_some()
     }
 
-    /// Writes one message's block, sending the open packet first if the block does not continue it or does not fit.
+    /// Writes one message's block, with what of it the destination takes.
     pub(super) fn block(&mut self, block: &Block<'_>, out: &mut Outlets<'_>) {
-        let (mut notice, mut body) = match self.settings.format {
-            Format::Dbn => (block.notice, block.records),
-            Format::Raw => (&[][..], block.message),
+        let format = self.settings.format;
+        // What is selected lies in the route, which therefore stands aside meanwhile.
+        let Some(mut route) = self.route.take() else {
+            let body = if format == Format::Dbn { block.records } else { block.message };
+            return self.write(block, body, block.record_count, out);
         };
+        let (body, record_count) = route.select(block, format, &mut self.counts);
+        self.write(block, body, record_count, out);
+        self.route = Some(route);
+    }
+
+    /// Writes a block, sending the open packet first if the block does not continue it or does not fit.
+    #[inline]
+    fn write(&mut self, block: &Block<'_>, mut body: &[u8], record_count: u8, out: &mut Outlets<'_>) {
+        let mut notice = if self.settings.format == Format::Dbn { block.notice } else { &[] };
         // Also where no packet can be built: then a heartbeat is how a consumer learns of the message.
         self.position = Some(Position { session: *block.session, next: block.sequence + 1, ends_left: None });
         let room = self.settings.payload_bytes.saturating_sub(HEADER_BYTES + BLOCK_HEADER_BYTES);
@@ -158,7 +188,7 @@ impl Stream {
         }
         self.counts.blocks += 1;
         if !body.is_empty() {
-            self.counts.records += u64::from(block.record_count);
+            self.counts.records += u64::from(record_count);
         }
         self.counts.records += u64::from(!notice.is_empty());
     }

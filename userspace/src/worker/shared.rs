@@ -18,6 +18,7 @@ use crate::metrics::{
     RetransmissionCounts, SharedCounts, SkewCounts, SnapshotCounts, SoupCounts,
 };
 use crate::net::Port;
+use crate::publish::Route;
 
 /// Commands that wait for a worker at most; a full queue is an error to the caller, never a wait.
 pub const COMMAND_QUEUE: usize = 64;
@@ -44,6 +45,13 @@ pub enum Command {
     },
     /// Change what the worker does; it comes back as an [`Event`]. See [`Edit`].
     Edit(Box<Edit>),
+    /// Have a destination take what a route says from now on; the one that was comes back as an [`Event`].
+    SetRoute {
+        /// Index into `Plan::destinations`.
+        destination: usize,
+        /// What it takes.
+        route: Box<Route>,
+    },
     /// Leave the loop after flushing what is open.
     Stop,
 }
@@ -56,6 +64,8 @@ pub enum Event {
     /// An edit that was applied, with all that it took out. It comes behind all that was reported of removed channels, and
     /// before anything of new ones.
     Edited(Box<Edit>),
+    /// A route that was replaced, or that nobody was there for.
+    RouteOut(Box<Route>),
     /// The histograms that were swapped out, holding everything since the last swap.
     Latency(Box<StageHistograms>),
     /// Messages `from..to` of a channel were given up.

@@ -7,7 +7,7 @@ use xdp_ebpf::MAX_QUEUES;
 
 use super::feeds::{socket_limits, vlan};
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, retransmission};
+use super::{NAME_BYTES, retransmission, route};
 use crate::config::file::Destination;
 use crate::config::plan::{DestinationPlan, Format, Plan, QueuePlan};
 
@@ -54,6 +54,9 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
         );
         let group = group(check, &format!("{at}.group"), &destination.group, plan);
         let retransmission = retransmission::check(check, &at, destination.retransmission.as_ref(), &plan.destinations);
+        let format = check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn);
+        let (instruments, records) = (destination.instruments.as_deref(), destination.records.as_deref());
+        let route = route::check(check, &at, instruments, records, format);
         plan.destinations.push(DestinationPlan {
             name: destination.name.clone(),
             channel,
@@ -63,8 +66,9 @@ pub(super) fn check(check: &mut Checker, written: &[Destination], plan: &mut Pla
             source_port,
             vlan,
             ttl: u8::try_from(ttl).unwrap_or_default(),
-            format: check.choice(format!("{at}.format"), destination.format.as_deref(), &FORMATS, Format::Dbn),
+            format,
             payload_bytes: usize::from(payload_bytes),
+            route,
             retransmission,
         });
     }

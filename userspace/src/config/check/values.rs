@@ -158,7 +158,7 @@ pub(super) fn quoted(value: &str) -> String {
 }
 
 /// "`a`" or "one of `a`, `b`".
-fn one_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn one_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.len() > 1 { format!("one of {}", names.join(", ")) } else { names.concat() }
 }

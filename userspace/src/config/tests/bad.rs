@@ -80,6 +80,41 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     ),
     ("name = \"equities\"", "name = \"equities\"\nstart = \"snapshot\"", &["channel[0].snapshot", "needs this table"]),
     (
+        "name = \"out\"",
+        "name = \"out\"\nrecords = [\"mbo\", \"mbp\"]",
+        &["destination[0].records[1] = \"mbp\": must be one of `mbo`, `trade`, `definition`, `status`, `imbalance`"],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\nrecords = [\"mbo\", \"status\", \"mbo\"]",
+        &["destination[0].records[2] = \"mbo\": is in the list already"],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\nformat = \"raw\"\nrecords = [\"mbo\"]",
+        &["destination[0].records = 1 of them: must be left out with format = \"raw\""],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\ninstruments = [\"AAPL\", \"TOOLONGER\"]",
+        &["destination[0].instruments[1] = \"TOOLONGER\": must be a symbol", "1 to 8 printable ASCII characters"],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\ninstruments = [\"AAPL \"]",
+        &["destination[0].instruments[0] = \"AAPL \"", "without padding"],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\ninstruments = [\"\"]",
+        &["destination[0].instruments[0] = \"\": must be a symbol"],
+    ),
+    (
+        "name = \"out\"",
+        "name = \"out\"\ninstruments = [\"AAPL\", \"MSFT\", \"AAPL\"]",
+        &["destination[0].instruments[2] = \"AAPL\": is in the list already; name each symbol once"],
+    ),
+    (
         "name = \"equities\"",
         "name = \"equities\"\n[feed.channel.snapshot]\nservers = [\"10.0.0.9:1\"]",
         &["channel[0].snapshot", "unless start = \"snapshot\""],

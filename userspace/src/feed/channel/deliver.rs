@@ -103,6 +103,7 @@ impl<S: BlockSink> Stage<'_, S> {
             message: pending.message,
             records: self.records.bytes(),
             record_count: self.records.count(),
+            directory: self.decoder.directory(),
         });
     }
 

@@ -19,6 +19,7 @@ use dbn::record::{MboMsg, RecordHeader};
 use dbn::{FlagSet, UNDEF_PRICE, rtype};
 
 use super::Records;
+use crate::feed::directory::Directory;
 use crate::feed::midnights::Midnights;
 use crate::feed::orders::OrderStore;
 use crate::metrics::ChannelCounts;
@@ -58,6 +59,7 @@ pub struct Itch50 {
     orders: OrderStore,
     /// Flags by stock locate.
     instruments: Box<[u8; LOCATES]>,
+    directory: Directory,
     midnights: Midnights,
     /// The day of the newest message: from its local midnight to the next, UTC nanoseconds.
     day: (u64, u64),
@@ -123,6 +125,7 @@ impl Itch50 {
             publisher_id,
             orders: OrderStore::new(max_orders),
             instruments,
+            directory: Directory::new(),
             midnights,
             day: (0, 0),
             channel_flags: 0,
@@ -263,9 +266,17 @@ impl Itch50 {
     pub fn begin_session(&mut self) {
         self.channel_flags = 0;
         self.orders.clear();
+        self.directory.begin_session();
         for flags in self.instruments.iter_mut() {
             *flags = if *flags & (MAPPED | MAPPED_BEFORE) == 0 { 0 } else { MAPPED_BEFORE };
         }
+    }
+
+    /// See [`super::Decoder::directory`].
+    #[inline]
+    #[must_use]
+    pub fn symbols(&self) -> &Directory {
+        &self.directory
     }
 
     /// See [`super::Decoder::add_counts`].

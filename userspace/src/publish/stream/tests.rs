@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::feed::Directory;
 use crate::net::memory::MemoryTx;
 use crate::net::{Frames, TxPort};
 use crate::publish::retention;
@@ -31,6 +32,7 @@ impl Bench {
     }
 
     fn noticed(&mut self, sequence: u64, notice: &[u8], message: &[u8], records: &[u8]) {
+        let directory = Directory::new();
         let block = Block {
             channel: 0,
             session: &SESSION,
@@ -39,6 +41,7 @@ impl Bench {
             message,
             records,
             record_count: u8::from(!records.is_empty()),
+            directory: &directory,
         };
         self.stream.block(&block, &mut Outlets::new(&self.frames, &mut self.ports));
     }

@@ -7,9 +7,9 @@ use dbn::record::{ImbalanceMsg, InstrumentDefMsg, StatusMsg};
 use dbn::{InstrumentClass, SecurityUpdateAction, rtype};
 
 use super::messages::{Imbalance, RegSho, StockDirectory, TradingAction};
-use super::symbols::copy_symbol;
 use super::{Event, Itch50, price};
 use crate::feed::decode::Records;
+use crate::feed::directory::copy_symbol;
 
 // `dbn::StatusAction`.
 const ACTION_QUOTING: u16 = 3;
