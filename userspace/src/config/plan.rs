@@ -6,6 +6,7 @@
 mod access;
 mod gaps;
 mod interface;
+mod rebase;
 mod retransmission;
 mod route;
 mod slots;
@@ -21,6 +22,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
+pub use rebase::{Moves, RebaseError, Rebased, rebase};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
 pub use route::{RecordKind, RoutePlan};
 pub use slots::Slots;
