@@ -5,7 +5,10 @@
 //! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address, metrics over HTTP.
 #![forbid(unsafe_code)]
 
+mod apply;
+mod change;
 pub mod cli;
+mod drain;
 mod error;
 mod events;
 mod groups;
@@ -30,6 +33,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use change::ChangeError;
+pub use drain::DrainError;
 pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
@@ -37,6 +42,7 @@ pub use listen::{Listeners, ServeError};
 pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
+pub use state::resume;
 
 use crate::clock::{monotonic_ns, utc_ns};
 use crate::config::plan::{ChannelPlan, Mode, Plan};
@@ -83,6 +89,14 @@ pub struct Desk {
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
+    /// The configuration that runs; locked for as long as a change of it takes.
+    running: Mutex<Option<change::Running>>,
+    /// What differs from the file, for the next start; locked for moments only.
+    changed: Mutex<Option<state::Changed>>,
+    /// Its hash; locked for moments only.
+    hash: Mutex<String>,
+    /// Locked while workers' ports, or what they are to carry, change.
+    wiring: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -137,6 +151,10 @@ impl Desk {
             watch: watch::Watch::default(),
             state_file,
             unsaved: AtomicU64::new(0),
+            running: Mutex::default(),
+            changed: Mutex::default(),
+            hash: Mutex::default(),
+            wiring: Mutex::default(),
         })
     }
 
@@ -203,9 +221,13 @@ impl Desk {
     /// The kernel's.
     pub fn line_stats(&self, line: usize) -> Result<Option<LineStats>, SteeringError> {
         let Some(interface) = self.plan().lines.get(line).map(|line| line.interface) else { return Ok(None) };
-        let interface = &self.interfaces[interface];
+        Ok(self.counted_by_filter(line, interface)?.map(|counted| self.since_renewed(line, counted)))
+    }
+
+    /// What the program has counted under a line's number, also for lines that had it before.
+    fn counted_by_filter(&self, line: usize, interface: usize) -> Result<Option<LineStats>, SteeringError> {
         let index = u16::try_from(line).expect("a plan has at most 1024 lines");
-        locked(&interface.steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
+        locked(&self.interfaces[interface].steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
     }
 
     /// Why the handler is not ready: a worker that is not alive, an interface that is out, a desired line that is not in

@@ -90,7 +90,7 @@ fn one_line(error: &anyhow::Error) -> String {
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Doctor { config, json } => return examine(config.as_deref(), json),
-        Verb::Run { config } => feedhandler::app::run(load(&config)?)?,
+        Verb::Run { config } => feedhandler::app::run(Config::load_whole(&config)?)?,
         Verb::Check { config } => {
             let plan = load(&config)?;
             println!(

@@ -23,7 +23,8 @@ use crate::metrics::http;
 const REQUEST_BYTES: usize = 64 * 1024;
 /// Per connection; a person and a dashboard need a handful.
 const CONCURRENT_REQUESTS: usize = 32;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than the longest that a drain may be asked to wait.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long open connections may keep the shutdown waiting.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);

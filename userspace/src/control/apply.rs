@@ -1,0 +1,310 @@
+//! Carrying out a change: everything that can fail is made first, then old lines go off, the workers are edited, and new lines
+//! go on; what fails is taken back in reverse.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::thread;
+use std::time::Instant;
+
+use super::change::ChangeError;
+use super::lines::{Held, RETRY_INTERVAL, Turn, WORKER_PATIENCE};
+use super::{Desk, locked};
+use crate::app::build;
+use crate::clock::utc_ns;
+use crate::config::plan::{Mode, Moves, Plan, QueuePlan, Rebased};
+use crate::edge;
+use crate::net::interface::Interface;
+use crate::net::{LineIndex, TxDestination};
+use crate::worker::edit::{Edit, NewLine, NewStream, Retention};
+use crate::worker::shared::Command;
+
+/// The way from one plan to another, or back.
+#[derive(Clone, Copy, Debug)]
+struct Way<'a> {
+    from: &'a Plan,
+    to: &'a Plan,
+    rebased: &'a Rebased,
+    /// Whether it is gone backwards.
+    back: bool,
+}
+
+impl<'a> Way<'a> {
+    fn back(self) -> Self {
+        Self { from: self.to, to: self.from, back: !self.back, ..self }
+    }
+
+    fn removed(self, moves: &'a Moves) -> &'a [usize] {
+        if self.back { &moves.added } else { &moves.removed }
+    }
+
+    fn added(self, moves: &'a Moves) -> &'a [usize] {
+        if self.back { &moves.removed } else { &moves.added }
+    }
+}
+
+impl Desk {
+    /// Makes the plan that follows the one that runs, and nothing less: the caller holds the lock of changes.
+    ///
+    /// # Errors
+    /// What failed. All is as it was then, unless the error says otherwise.
+    pub(super) fn apply(&self, running: &Arc<Plan>, rebased: &Rebased, by: &str) -> Result<(), ChangeError> {
+        beside(running, rebased)?;
+        let way = Way { from: running, to: &rebased.plan, rebased, back: false };
+        let edits = self.edits(way)?;
+        let mut held = locked(&self.lines);
+        let was: Vec<bool> = held.iter().map(Held::is_wanted).collect();
+        let off = self.off_lines(rebased, &held);
+        let off_result = self.turn_all(&off, &mut held, Turn::Off);
+        self.tell_switched(&off, Turn::Off, by, off_result.as_ref().err());
+        off_result?;
+        let moved = self.move_over(way, edits, &mut held, &was);
+        if let Err(error) = moved {
+            return Err(self.lines_back(&off, &mut held, error));
+        }
+        let on = on_lines(rebased, &held);
+        let on_result = self.turn_all(&on, &mut held, Turn::On);
+        self.tell_switched(&on, Turn::On, by, on_result.as_ref().err());
+        if let Err(error) = on_result {
+            let error =
+                match self.edits(way.back()).and_then(|edits| self.move_over(way.back(), edits, &mut held, &was)) {
+                    Ok(()) => ChangeError::Lines(error),
+                    Err(undo) => return Err(ChangeError::Worker(format!("{error}; it could not be undone: {undo}"))),
+                };
+            return Err(self.lines_back(&off, &mut held, error));
+        }
+        Ok(())
+    }
+
+    /// Lines that are to be off before anything else happens.
+    fn off_lines(&self, rebased: &Rebased, held: &[Held]) -> Vec<usize> {
+        let unwanted = rebased.subscriptions.iter().filter(|line| !rebased.plan.lines[**line].subscribed);
+        let off = rebased.lines.removed.iter().chain(unwanted).copied();
+        off.filter(|line| !held[*line].is(Turn::Off)).collect()
+    }
+
+    /// Puts lines back that were switched off, after `error`.
+    fn lines_back(&self, off: &[usize], held: &mut [Held], error: ChangeError) -> ChangeError {
+        match self.turn_all(off, held, Turn::On) {
+            Ok(()) => error,
+            Err(undo) => {
+                ChangeError::Worker(format!("{error}; lines that were switched off did not go on again: {undo}"))
+            }
+        }
+    }
+
+    /// Edits the workers and publishes the plan; puts the workers back if one refuses.
+    fn move_over(
+        &self,
+        way: Way<'_>,
+        edits: Vec<(usize, Box<Edit>)>,
+        held: &mut [Held],
+        was: &[bool],
+    ) -> Result<(), ChangeError> {
+        // A port that is opened anew meanwhile would not know whether it is of the old plan or of the new.
+        let wiring = locked(&self.wiring);
+        let mut done = Vec::new();
+        for (worker, edit) in edits {
+            done.push(worker);
+            if let Err(error) = self.send_edit(worker, edit) {
+                return Err(self.edits_back(way, &done, error));
+            }
+        }
+        self.publish(way, held, was);
+        drop(wiring);
+        let mut result = Ok(());
+        for destination in way.rebased.routes.iter().filter(|_| !way.back) {
+            let route = &way.to.destinations[*destination].route;
+            result =
+                result.and(self.set_route(*destination, route).map_err(|error| ChangeError::Worker(error.to_string())));
+        }
+        // A worker that does not answer within a second: the route is in its queue, and in force as soon as it goes on.
+        result
+    }
+
+    fn edits_back(&self, way: Way<'_>, done: &[usize], error: ChangeError) -> ChangeError {
+        let edits = match self.edits(way.back()) {
+            Ok(edits) => edits,
+            Err(undo) => return ChangeError::Worker(format!("{error}; it could not be undone: {undo}")),
+        };
+        for (worker, edit) in edits.into_iter().filter(|(worker, _)| done.contains(worker)) {
+            if let Err(undo) = self.send_edit(worker, edit) {
+                return ChangeError::Worker(format!("{error}; it could not be undone: {undo}"));
+            }
+        }
+        error
+    }
+
+    /// From here on everybody sees the new plan. What is new has never been switched or counted.
+    fn publish(&self, way: Way<'_>, held: &mut [Held], was: &[bool]) {
+        let lines = &way.rebased.lines;
+        for line in way.added(lines) {
+            let desired = wanted(way, *line, was);
+            held[*line] = Held::new(desired);
+            self.renew_group(*line, way.to.lines[*line].interface);
+        }
+        for line in way.removed(lines).iter().filter(|line| way.to.lines.get(**line).is_none()) {
+            held[*line] = Held::new(false);
+        }
+        for line in &way.rebased.subscriptions {
+            held[*line].want(way.to.lines[*line].subscribed);
+        }
+        *locked(&self.plan) = Arc::new(way.to.clone());
+        for (line, held) in held.iter().enumerate() {
+            self.show(line, held);
+        }
+    }
+
+    /// One edit for each worker that has something to do, ready to be sent.
+    fn edits(&self, way: Way<'_>) -> Result<Vec<(usize, Box<Edit>)>, ChangeError> {
+        let mut edits = Vec::new();
+        for worker in 0..self.links.len() {
+            let edit = self.edit_of(way, worker)?;
+            let is_empty = edit.remove_channels.is_empty()
+                && edit.remove_lines.is_empty()
+                && edit.remove_streams.is_empty()
+                && edit.add_channels.is_empty()
+                && edit.add_lines.is_empty()
+                && edit.add_streams.is_empty();
+            if !is_empty {
+                edits.push((worker, edit.ready()));
+            }
+        }
+        Ok(edits)
+    }
+
+    fn edit_of(&self, way: Way<'_>, worker: usize) -> Result<Edit, ChangeError> {
+        let Rebased { channels, lines, destinations, .. } = way.rebased;
+        let runs_here = |plan: &Plan, channel: usize| plan.channels[channel].worker == worker;
+        let stream_here = |plan: &Plan, index: &usize| runs_here(plan, plan.destinations[*index].channel);
+        let line_here = |plan: &Plan, index: &usize| runs_here(plan, plan.lines[*index].channel);
+        let mut edit = Edit {
+            remove_streams: way.removed(destinations).iter().filter(|i| stream_here(way.from, i)).copied().collect(),
+            remove_lines: way.removed(lines).iter().filter(|i| line_here(way.from, i)).map(|i| number(*i)).collect(),
+            remove_channels: way.removed(channels).iter().filter(|i| runs_here(way.from, **i)).copied().collect(),
+            ..Edit::default()
+        };
+        let kernel = |error: &dyn std::fmt::Display| ChangeError::Kernel(error.to_string());
+        for index in way.added(channels).iter().filter(|index| runs_here(way.to, **index)) {
+            let new = build::channel(way.to, *index, &self.links[worker].payload_bytes, utc_ns());
+            edit.add_channels.push(new.map_err(|error| kernel(&error))?);
+        }
+        for index in way.added(lines).iter().filter(|index| line_here(way.to, index)) {
+            edit.add_lines.push(self.new_line(way.to, worker, *index)?);
+        }
+        for index in way.added(destinations).iter().filter(|index| stream_here(way.to, index)) {
+            let destination = self.tx_destination(way.to, *index)?;
+            let is_retained = way.to.destinations[*index].retransmission.is_some();
+            let retention = if is_retained { Retention::Kept } else { Retention::None };
+            edit.add_streams.push(NewStream { stream: build::stream(way.to, *index), retention, destination });
+        }
+        let has_new = |queue: &QueuePlan| {
+            let of_it = |plan: &Plan, line: &usize| plan.lines[*line].interface == queue.interface;
+            way.added(lines).iter().any(|line| of_it(way.to, line))
+                || way.removed(lines).iter().any(|line| of_it(way.from, line))
+        };
+        let ports = self.fixed.workers[worker].ports.iter().enumerate();
+        let over_xsk = ports.filter(|(_, queue)| self.mode_in_force(queue.interface) != Mode::Socket && has_new(queue));
+        edit.rules = over_xsk.map(|(port, queue)| (port, edge::rules(way.to, queue.interface))).collect();
+        Ok(edit)
+    }
+
+    fn new_line(&self, plan: &Plan, worker: usize, index: usize) -> Result<NewLine, ChangeError> {
+        let wanted = &plan.lines[index];
+        let line = number(index);
+        let queue = QueuePlan { interface: wanted.interface, queue: wanted.queue };
+        let socket = match self.mode_in_force(wanted.interface) {
+            Mode::Socket => {
+                let socket = edge::line_socket(plan, line).map_err(|error| ChangeError::Kernel(error.to_string()))?;
+                Some((self.fixed.workers[worker].port_of(queue), socket))
+            }
+            _ => None,
+        };
+        Ok(NewLine { line, channel: wanted.channel, role: build::line_role(wanted), socket })
+    }
+
+    fn tx_destination(&self, plan: &Plan, index: usize) -> Result<TxDestination, ChangeError> {
+        let wanted = &plan.destinations[index];
+        let name = &self.fixed.interfaces[wanted.queue.interface].name;
+        let interface = Interface::read(name).map_err(|error| ChangeError::Kernel(error.to_string()))?;
+        let mode = self.mode_in_force(wanted.queue.interface);
+        edge::tx_destination(wanted, &interface, mode).map_err(|error| ChangeError::Kernel(error.to_string()))
+    }
+
+    /// Has a worker carry out an edit, and waits until it has.
+    fn send_edit(&self, worker: usize, edit: Box<Edit>) -> Result<(), ChangeError> {
+        let (link, name) = (&self.links[worker], &self.fixed.workers[worker].name);
+        let deadline = Instant::now() + WORKER_PATIENCE;
+        let mut command = Command::Edit(edit);
+        let number = loop {
+            match link.send(command) {
+                Ok(number) => break number,
+                Err(refused) if Instant::now() < deadline => command = refused,
+                Err(_) => {
+                    let text = format!(
+                        "worker `{name}` takes no commands (its queue is full); is it alive? `feedctl status` tells"
+                    );
+                    return Err(ChangeError::Worker(text));
+                }
+            }
+            thread::sleep(RETRY_INTERVAL);
+        };
+        while link.shared.commands_applied.load(Acquire) < number {
+            if Instant::now() >= deadline {
+                let text = format!(
+                    "worker `{name}` has not made the change within a second; is it alive? `feedctl status` tells"
+                );
+                return Err(ChangeError::Worker(text));
+            }
+            thread::sleep(RETRY_INTERVAL);
+        }
+        match link.shared.refusal(number) {
+            None => Ok(()),
+            Some(error) => Err(ChangeError::Worker(format!("worker `{name}` has no place for what is new: {error}"))),
+        }
+    }
+}
+
+fn number(line: usize) -> LineIndex {
+    LineIndex::try_from(line).expect("a plan has at most 1024 lines")
+}
+
+/// Whether a new line is to be subscribed: as the one of its name was, if the configuration still says the same of it.
+fn wanted(way: Way<'_>, line: usize, was: &[bool]) -> bool {
+    let new = &way.to.lines[line];
+    let name = &way.to.channels[new.channel].name;
+    let is_it = |(_, old): &(usize, &crate::config::plan::LinePlan)| {
+        old.name == new.name && way.from.channels[old.channel].name == *name && old.subscribed == new.subscribed
+    };
+    if way.back {
+        return was[line];
+    }
+    way.from.lines.iter().find(is_it).map_or(new.subscribed, |(index, _)| was[index])
+}
+
+/// Lines that are to be on at the end.
+fn on_lines(rebased: &Rebased, held: &[Held]) -> Vec<usize> {
+    let wanted = rebased.lines.added.iter().chain(&rebased.subscriptions).copied();
+    wanted.filter(|line| held[*line].is_wanted() && !held[*line].is(Turn::On)).collect()
+}
+
+/// What runs beside the workers is made at the start: until it can follow, what needs it cannot change.
+fn beside(running: &Plan, rebased: &Rebased) -> Result<(), ChangeError> {
+    let restart = |what: String| Err(ChangeError::NeedsRestart(format!("{what} needs a restart; nothing was changed")));
+    let Rebased { plan, channels, destinations, .. } = rebased;
+    let old = channels.removed.iter().map(|index| &running.channels[*index]);
+    for channel in old.chain(channels.added.iter().map(|index| &plan.channels[*index])) {
+        let has = [channel.recovery.is_some(), channel.snapshot.is_some(), channel.soup.is_some()];
+        let names = ["retransmission servers", "snapshot servers", "a SoupBinTCP connection"];
+        if let Some((_, name)) = has.iter().zip(names).find(|(has, _)| **has) {
+            return restart(format!("channel `{}` has {name}: that", channel.name));
+        }
+    }
+    let old = destinations.removed.iter().map(|index| &running.destinations[*index]);
+    for destination in old.chain(destinations.added.iter().map(|index| &plan.destinations[*index])) {
+        if destination.retransmission.is_some() {
+            return restart(format!("destination `{}` has a retransmission server: that", destination.name));
+        }
+    }
+    Ok(())
+}
