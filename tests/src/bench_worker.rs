@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use feedhandler::app::build;
+use feedhandler::beside::threads;
 use feedhandler::clock;
 use feedhandler::config::plan::{Idle, Plan};
 use feedhandler::config::{Config, Host};
 use feedhandler::feed::Channel;
-use feedhandler::net::handoff::Handoff;
 use feedhandler::net::headers::Header;
 use feedhandler::net::memory::{MemoryRx, MemoryTx};
 use feedhandler::net::{Frames, Port, RxPort, TxPort};
@@ -150,39 +150,27 @@ impl BenchWorker {
     }
 
     /// The worker as the program builds it, with what connects it with the recovery thread.
-    ///
-    /// # Panics
-    /// If nobody can be asked for what is lost in this plan.
     #[must_use]
     pub fn recovering(plan: &Plan) -> (Self, Ends) {
         Self::recovering_on(plan, port(plan))
     }
 
     /// The same on a port that is given.
-    ///
-    /// # Panics
-    /// As [`Self::recovering`].
     #[must_use]
     pub fn recovering_on(plan: &Plan, port: Port) -> (Self, Ends) {
         let (bench, ends) = Self::built(plan, vec![port]);
-        (bench, ends.expect("the plan has a server"))
+        (bench, ends.recovery)
     }
 
-    /// The worker as the program builds it, with what connects it with the threads that the plan has.
-    ///
-    /// # Panics
-    /// If the plan has no snapshot server.
+    /// The worker as the program builds it, with what connects it with the threads beside it.
     #[must_use]
-    pub fn joining(plan: &Plan) -> (Self, Handoff, Option<Ends>) {
-        let mut ports = vec![port(plan)];
-        let packets = build::snapshot_packets(plan, 0, &mut ports).expect("the plan begins with a snapshot");
-        let (bench, ends) = Self::built(plan, ports);
-        (bench, packets, ends)
+    pub fn joining(plan: &Plan) -> (Self, threads::Ends) {
+        Self::built(plan, vec![port(plan)])
     }
 
-    fn built(plan: &Plan, ports: Vec<Port>) -> (Self, Option<Ends>) {
+    fn built(plan: &Plan, ports: Vec<Port>) -> (Self, threads::Ends) {
         let built = build::worker(plan, 0, ports, clock::utc_ns()).expect("legal settings");
-        let (mut worker, link, ends, _) = built;
+        let (mut worker, link, ends) = built;
         for line in plan.lines.indices() {
             link.send(Command::SetLine { line, enabled: true }).expect("room");
             worker.cycle(|| 0);

@@ -4,14 +4,14 @@
 pub mod build;
 mod supervised;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
-use crate::beside::Beside;
+use crate::beside::threads::{Ends, PreparedChannel, PreparedDestination, Threads, ThreadsError};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
@@ -21,10 +21,6 @@ use crate::keeper;
 use crate::limits;
 use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
-use crate::recovery::{Ends, Recovery};
-use crate::retransmission::{self, Retransmission};
-use crate::snapshot;
-use crate::source::{self, Source};
 use crate::steering::nic;
 use crate::worker::Worker;
 use crate::worker::shared::WorkerLink;
@@ -51,35 +47,30 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     limits::raise_open_files(&plan);
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
-    let sockets = retransmission::Sockets::bind(&plan)?;
+    let servers = plan.destinations.indices();
+    let servers = servers.map(|destination| Ok((destination, PreparedDestination::new(&plan, destination)?)));
+    let mut servers = servers.collect::<Result<Vec<_>, ThreadsError>>()?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
     nic::restore_leftovers(&plan.state_dir);
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
     let nics = plan.interfaces.iter().map(|interface| nic::apply(interface, &plan.state_dir));
     let nics = nics.collect::<Result<Vec<_>, _>>()?;
-    let DataPath { edges, workers, links, ends, snapshots, source_ends, retained } = data_path(&plan)?;
-    let recovery = Recovery::new(&plan, ends)?;
-    let source = Source::new(&plan, source_ends)?;
-    let retransmission = Retransmission::new(&plan, sockets, retained);
+    let DataPath { edges, mut workers, links, ends } = data_path(&plan)?;
+    retain(&plan, &mut servers, &mut workers);
+    let channels = plan.channels.indices().map(|channel| PreparedChannel::new(&plan, channel));
+    let channels = channels.collect::<Result<Vec<_>, _>>()?;
+    let threads = Threads::new(ends);
     let (mut interfaces, mut facts) = (Vec::new(), Vec::new());
     for Edge { interface, steering, mode, jumbo, refused } in edges {
         interfaces.push(InterfaceLink { mode_in_force: mode, jumbo, steering, refused });
         facts.push(interface);
     }
-    let desk = Desk::new(Arc::clone(&plan), interfaces, links);
+    let desk = Desk::new(Arc::clone(&plan), interfaces, links, Arc::clone(&threads));
     desk.set_config(loaded, written);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
-    let mut up = Up {
-        keepers,
-        desk: Arc::clone(&desk),
-        recovery: None,
-        snapshots: None,
-        source: None,
-        retransmission: None,
-        idle: workers,
-        threads: Vec::new(),
-    };
+    let mut up =
+        Up { keepers, desk: Arc::clone(&desk), beside: Arc::clone(&threads), idle: workers, threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -87,14 +78,15 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the control threads")?;
-    up.recovery = recovery.start().context("cannot start the recovery thread")?;
-    up.snapshots = Some(snapshot::start(&plan, &snapshots).context("cannot start the snapshot threads")?);
-    up.retransmission = retransmission.start().context("cannot start the retransmission thread")?;
+    threads.begin();
+    let (streams, channels): (Vec<_>, Vec<_>) = channels.into_iter().partition(PreparedChannel::is_over_tcp);
+    channels.into_iter().try_for_each(|channel| threads.start(channel))?;
+    servers.into_iter().try_for_each(|(_, server)| threads.start_destination(server))?;
     for (wanted, worker) in plan.workers.iter().zip(std::mem::take(&mut up.idle)) {
         up.threads.push(spawn(wanted, worker, plan.privileges)?);
     }
     desk.start_lines()?;
-    up.source = source.start().context("cannot start the thread of TCP channels")?;
+    streams.into_iter().try_for_each(|stream| threads.start(stream))?;
     privilege::report(plan.privileges);
     // With port 0 configured, this is where an operator learns the kernel's choice.
     info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
@@ -110,11 +102,7 @@ struct Up {
     /// Dropped last: that is when NIC settings go back.
     keepers: keeper::Running,
     desk: Arc<Desk>,
-    recovery: Option<Beside>,
-    snapshots: Option<Beside>,
-    source: Option<Beside>,
-    /// Ends after the workers: as long as they send, consumers may ask.
-    retransmission: Option<Beside>,
+    beside: Arc<Threads>,
     /// Workers whose threads were not started.
     idle: Vec<Worker>,
     threads: Vec<JoinHandle<Worker>>,
@@ -124,12 +112,10 @@ impl Drop for Up {
     fn drop(&mut self) {
         self.keepers.pause();
         self.desk.detach();
-        drop(self.recovery.take());
-        drop(self.snapshots.take());
-        drop(self.source.take());
+        self.beside.end_feeding();
         self.idle.clear();
         stop(&self.desk, std::mem::take(&mut self.threads));
-        drop(self.retransmission.take());
+        self.beside.end_serving();
     }
 }
 
@@ -138,14 +124,8 @@ struct DataPath {
     edges: Vec<Edge>,
     workers: Vec<Worker>,
     links: Vec<WorkerLink>,
-    /// What connects the recovery thread with the workers that it has something to do for.
+    /// What connects the threads beside the workers with each.
     ends: Vec<Ends>,
-    /// What connects the snapshot threads with theirs.
-    snapshots: Vec<snapshot::Ends>,
-    /// The same for the thread of TCP channels.
-    source_ends: Vec<source::Ends>,
-    /// The same for the retransmission thread.
-    retained: Vec<retransmission::Ends>,
 }
 
 /// Brings every interface up and builds the workers of the opened ports.
@@ -160,26 +140,25 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
         opened.into_iter().for_each(|port| ports[port.worker].push(port));
     }
     let (mut workers, mut links, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut snapshots, mut source_ends, mut retained) = (Vec::new(), Vec::new(), Vec::new());
     let utc_ns = clock::utc_ns();
     for (index, mut ports) in ports.into_iter().enumerate() {
         ports.sort_by_key(|port| port.index);
-        let mut ports = ports.into_iter().map(|opened| opened.port).collect();
-        let packets = build::snapshot_packets(plan, index, &mut ports);
-        let (mut worker, link, ends_of_it, source_ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
-        retained.extend(retransmission::connect(plan, index, &mut worker, &link.shared));
+        let ports = ports.into_iter().map(|opened| opened.port).collect();
+        let (worker, link, ends_of_it) = build::worker(plan, index, ports, utc_ns)?;
         workers.push(worker);
-        let to_worker = |packets| snapshot::Ends {
-            worker: index,
-            packets: Arc::new(Mutex::new(packets)),
-            shared: Arc::clone(&link.shared),
-        };
-        snapshots.extend(packets.map(to_worker));
         links.push(link);
-        ends.extend(ends_of_it);
-        source_ends.extend(source_ends_of_it);
+        ends.push(ends_of_it);
     }
-    Ok(DataPath { edges, workers, links, ends, snapshots, source_ends, retained })
+    Ok(DataPath { edges, workers, links, ends })
+}
+
+/// Connects the streams that have a server with it, before their workers run.
+fn retain(plan: &Plan, servers: &mut [(usize, PreparedDestination)], workers: &mut [Worker]) {
+    for (destination, server) in servers.iter_mut() {
+        if let Some(retainer) = server.take_retainer() {
+            workers[plan.channels[plan.destinations[*destination].channel].worker].retain(*destination, retainer);
+        }
+    }
 }
 
 /// Once, at start: what is in force, and what better modes there would have been.

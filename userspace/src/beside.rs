@@ -1,10 +1,24 @@
 //! Threads that run beside the workers: told to end, and waited for, when what holds them is dropped.
 #![forbid(unsafe_code)]
 
+mod thread;
+pub mod threads;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle};
+
+pub use thread::{Thread, ThreadError, Work};
+
+/// How far what a thread has handed to a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handed {
+    /// Index into `Plan::workers`.
+    pub worker: usize,
+    /// Datagrams, since the start.
+    pub datagrams: u64,
+}
 
 /// Threads of one kind.
 #[derive(Debug)]
@@ -37,20 +51,6 @@ impl Beside {
         self.threads.push(Builder::new().name(self.name.to_owned()).spawn(move || body(&is_over))?);
         Ok(())
     }
-
-    /// Starts one that does the same again and again.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn repeat(name: &'static str, mut body: impl FnMut() + Send + 'static) -> io::Result<Self> {
-        let mut beside = Self::new(name);
-        beside.start(move |is_over| {
-            while !is_over.load(Relaxed) {
-                body();
-            }
-        })?;
-        Ok(beside)
-    }
 }
 
 impl Drop for Beside {
@@ -74,11 +74,14 @@ mod tests {
     fn threads_end_when_they_are_dropped_also_beside_one_that_panicked() {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&rounds);
-        let mut beside = Beside::repeat("test", move || {
-            counted.fetch_add(1, Relaxed);
-            std::thread::yield_now();
-        })
-        .unwrap();
+        let mut beside = Beside::new("test");
+        let repeated = move |is_over: &AtomicBool| {
+            while !is_over.load(Relaxed) {
+                counted.fetch_add(1, Relaxed);
+                std::thread::yield_now();
+            }
+        };
+        beside.start(repeated).unwrap();
         beside.start(|_| panic!("on purpose")).unwrap();
         while rounds.load(Relaxed) < 3 {
             std::thread::yield_now();

@@ -16,6 +16,7 @@ mod grpc;
 mod interfaces;
 mod lines;
 mod listen;
+mod recover;
 pub mod refusal;
 mod routes;
 mod select;
@@ -39,11 +40,13 @@ pub use error::ControlError;
 pub use interfaces::HealError;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
+pub use recover::RecoverError;
 pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
 pub use state::resume;
 
+use crate::beside::threads::Threads;
 use crate::clock::{monotonic_ns, utc_ns};
 use crate::config::plan::{ChannelPlan, Mode, Plan};
 use crate::edge::{Health, Refusal};
@@ -79,6 +82,7 @@ pub struct Desk {
     started_utc_ns: u64,
     interfaces: Vec<Interface>,
     links: Vec<WorkerLink>,
+    threads: Arc<Threads>,
     /// Locked for as long as a change takes: joins, and waiting for workers.
     lines: Mutex<Vec<lines::Held>>,
     /// What `lines` says, for everybody who must not wait for a change: locked for moments only.
@@ -109,14 +113,19 @@ struct Interface {
 }
 
 impl Desk {
-    /// A desk for what has been started: `interfaces` in the order of the plan, and the link of every worker.
+    /// A desk for what has been started: `interfaces` in the order of the plan, the link of every worker, and the threads beside.
     ///
     /// No line is in force until [`Self::start_lines`].
     ///
     /// # Panics
     /// When an interface or a worker of the plan is missing: a fault of the caller.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, interfaces: Vec<InterfaceLink>, mut links: Vec<WorkerLink>) -> Arc<Self> {
+    pub fn new(
+        plan: Arc<Plan>,
+        interfaces: Vec<InterfaceLink>,
+        mut links: Vec<WorkerLink>,
+        threads: Arc<Threads>,
+    ) -> Arc<Self> {
         assert_eq!(interfaces.len(), plan.interfaces.len(), "one link per interface of the plan");
         links.sort_by_key(|link| link.index);
         assert!(links.iter().map(|link| link.index).eq(0..plan.workers.len()), "one link per worker of the plan");
@@ -144,6 +153,7 @@ impl Desk {
             started_utc_ns: utc_ns(),
             interfaces,
             links,
+            threads,
             lines: Mutex::new(lines),
             states: Mutex::new(states),
             events: Mutex::new(events),

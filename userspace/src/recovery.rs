@@ -6,6 +6,8 @@
 //! something is missing, because waking this thread would cost the worker a system call. To the workers go rings of
 //! datagrams ([`Handoff`]), each of which the worker reads as one more port. When the ring is full, answers wait in the
 //! socket's buffer, and what does not fit there is lost and asked for again: no server can make a worker wait.
+//!
+//! Channels come and go while the thread runs ([`Recovery::add`], [`Recovery::remove`]).
 #![forbid(unsafe_code)]
 
 mod gaps;
@@ -15,6 +17,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -24,10 +27,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use gaps::GapSet;
 pub use planner::{Ask, Planner, PlannerSettings, Rejected};
 
-use crate::beside::Beside;
+use crate::beside::{Handed, Work};
 use crate::clock::monotonic_ns;
 use crate::config::plan::{ChannelPlan, Plan, RecoveryPlan, TransportKind};
+use crate::feed::ChannelIndex;
 use crate::feed::transport::moldudp64;
+use crate::metrics::RecoveryCounts;
 use crate::net::LineIndex;
 use crate::net::handoff::Handoff;
 use crate::worker::shared::{Wanted, WorkerShared};
@@ -135,86 +140,121 @@ impl Server {
     }
 }
 
-/// The recovery of one channel.
+/// The recovery of one channel, with its sockets open.
 #[derive(Debug)]
-struct Channel {
+pub struct Channel {
     index: usize,
-    /// Index into `Recovery::ends`.
-    ends: usize,
+    /// Index into `Plan::workers`.
+    worker: usize,
     line: LineIndex,
     transport: TransportKind,
     planner: Planner,
     servers: Vec<Server>,
 }
 
-/// The recovery of all channels that have servers, before it runs.
+/// Opens the sockets of a channel; `None` if it has no servers. Needs no privilege.
+///
+/// # Errors
+/// A source address that this host does not have.
+pub fn prepare(plan: &Plan, index: usize) -> Result<Option<Channel>, RecoveryError> {
+    let channel = &plan.channels[index];
+    let Some(recovery) = &channel.recovery else { return Ok(None) };
+    let source = recovery.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let open = |address: &SocketAddrV4| -> io::Result<Server> {
+        let socket = UdpSocket::bind(SocketAddrV4::new(source, 0))?;
+        socket.set_nonblocking(true)?;
+        let is_connected = socket.connect(SocketAddr::V4(*address)).is_ok();
+        Ok(Server { address: *address, socket, is_connected })
+    };
+    let servers = recovery.servers.iter().map(open).collect::<io::Result<_>>();
+    let servers = servers.map_err(|error| {
+        let channel = channel.name.clone();
+        RecoveryError::Source { channel, address: source, error }
+    })?;
+    Ok(Some(Channel {
+        index,
+        worker: channel.worker,
+        line: plan.recovery_line(index),
+        transport: channel.transport,
+        planner: Planner::new(planner_settings(channel, recovery)),
+        servers,
+    }))
+}
+
+/// The recovery of all channels that have servers.
 #[derive(Debug)]
 pub struct Recovery {
     channels: Vec<Channel>,
     ends: Vec<Ends>,
+    /// What was said last of channels that are not here: one may come, and what it misses is told only once.
+    unclaimed: BTreeMap<ChannelIndex, Wanted>,
 }
 
 impl Recovery {
-    /// Opens the sockets of a plan's channels. Needs no privilege.
-    ///
-    /// # Errors
-    /// A source address that this host does not have.
-    pub fn new(plan: &Plan, ends: Vec<Ends>) -> Result<Self, RecoveryError> {
-        let mut channels = Vec::new();
-        for (index, channel) in plan.channels.iter() {
-            let Some(recovery) = &channel.recovery else { continue };
-            let Some(ends) = ends.iter().position(|ends| ends.worker == channel.worker) else { continue };
-            let source = recovery.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
-            let open = |address: &SocketAddrV4| -> io::Result<Server> {
-                let socket = UdpSocket::bind(SocketAddrV4::new(source, 0))?;
-                socket.set_nonblocking(true)?;
-                let is_connected = socket.connect(SocketAddr::V4(*address)).is_ok();
-                Ok(Server { address: *address, socket, is_connected })
-            };
-            let servers = recovery.servers.iter().map(open).collect::<io::Result<_>>();
-            let servers = servers.map_err(|error| {
-                let channel = channel.name.clone();
-                RecoveryError::Source { channel, address: source, error }
-            })?;
-            channels.push(Channel {
-                index,
-                ends,
-                line: plan.recovery_line(index),
-                transport: channel.transport,
-                planner: Planner::new(planner_settings(channel, recovery)),
-                servers,
-            });
-        }
-        Ok(Self { channels, ends })
+    /// Of no channel yet; with the ends of every worker.
+    #[must_use]
+    pub fn new(ends: Vec<Ends>) -> Self {
+        Self { channels: Vec::new(), ends, unclaimed: BTreeMap::new() }
     }
 
-    /// Starts the thread; `None` if no channel has a server.
-    ///
-    /// # Errors
-    /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Beside>> {
-        if self.channels.is_empty() {
-            return Ok(None);
+    /// Takes a channel on, in the place of the one of the same number if there is any. Best done when the worker has it.
+    pub fn add(&mut self, mut channel: Channel, now_ns: u64) {
+        self.take_wanted(now_ns);
+        self.channels.retain(|known| known.index != channel.index);
+        let said = ChannelIndex::try_from(channel.index).ok().and_then(|index| self.unclaimed.remove(&index));
+        if let Some(Wanted { session, holes, .. }) = said {
+            channel.planner.want(session, holes, now_ns);
         }
-        let thread = Beside::repeat("recovery", move || {
-            self.cycle(monotonic_ns());
-            self.wait();
-        })?;
-        Ok(Some(thread))
+        self.channels.push(channel);
+    }
+
+    /// Lets a channel go: closes its sockets. To be done when the worker has it no more. Returns how many answers its worker
+    /// was handed until now, with the worker's index.
+    pub fn remove(&mut self, channel: usize, now_ns: u64) -> Option<Handed> {
+        self.take_wanted(now_ns);
+        if let Ok(index) = ChannelIndex::try_from(channel) {
+            self.unclaimed.remove(&index);
+        }
+        let at = self.channels.iter().position(|known| known.index == channel)?;
+        let worker = self.channels.remove(at).worker;
+        let ends = self.ends.iter().find(|ends| ends.worker == worker)?;
+        ends.shared.recovery[channel].store(&RecoveryCounts::default().values());
+        Some(Handed { worker, datagrams: ends.answers.handed() })
+    }
+
+    /// Whether a worker has taken so many answers.
+    #[must_use]
+    pub fn is_taken(&self, handed: Handed) -> bool {
+        self.ends.iter().all(|ends| ends.worker != handed.worker || ends.answers.taken() >= handed.datagrams)
+    }
+
+    /// Has everything that a channel misses asked for at once, of the next server; see [`Planner::hurry`]. Returns how many
+    /// messages that are; `None` if the channel is not here.
+    pub fn hurry(&mut self, channel: usize, now_ns: u64) -> Option<u64> {
+        self.take_wanted(now_ns);
+        let known = self.channels.iter_mut().find(|known| known.index == channel)?;
+        Some(known.planner.hurry(now_ns))
+    }
+
+    /// Takes what the workers say.
+    fn take_wanted(&mut self, now_ns: u64) {
+        for ends in &mut self.ends {
+            while let Ok(wanted) = ends.wanted.pop() {
+                let index = usize::from(wanted.channel);
+                let of_it = |known: &&mut Channel| known.index == index && known.worker == ends.worker;
+                match self.channels.iter_mut().find(of_it) {
+                    Some(known) => known.planner.want(wanted.session, wanted.holes, now_ns),
+                    None => drop(self.unclaimed.insert(wanted.channel, wanted)),
+                }
+            }
+        }
     }
 
     /// Takes what workers and servers say, and asks.
     fn cycle(&mut self, now_ns: u64) {
-        for (index, ends) in self.ends.iter_mut().enumerate() {
-            while let Ok(Wanted { channel, session, holes }) = ends.wanted.pop() {
-                let of_it = |known: &&mut Channel| known.index == usize::from(channel) && known.ends == index;
-                if let Some(known) = self.channels.iter_mut().find(of_it) {
-                    known.planner.want(session, holes, now_ns);
-                }
-            }
-        }
+        self.take_wanted(now_ns);
         for channel in &mut self.channels {
-            let ends = &mut self.ends[channel.ends];
+            let Some(ends) = self.ends.iter_mut().find(|ends| ends.worker == channel.worker) else { continue };
             channel.take_answers(&mut ends.answers, now_ns);
             channel.ask(now_ns);
             ends.shared.recovery[channel.index].store(&channel.planner.counts().values());
@@ -226,11 +266,22 @@ impl Recovery {
         let is_busy = self.channels.iter().any(|channel| channel.planner.is_busy());
         let tv_nsec = if is_busy { BUSY_NS } else { IDLE_NS };
         // While a ring is full, what waits in a socket is no reason to wake up.
-        let sockets = self.channels.iter().filter(|channel| self.ends[channel.ends].answers.has_room());
+        let has_room =
+            |channel: &&Channel| self.ends.iter().any(|ends| ends.worker == channel.worker && ends.answers.has_room());
+        let sockets = self.channels.iter().filter(has_room);
         let sockets = sockets.flat_map(|channel| &channel.servers).filter(|server| server.is_connected);
         let mut polled: Vec<PollFd<'_>> = sockets.map(|server| PollFd::new(&server.socket, PollFlags::IN)).collect();
         // Interrupted or not: what is there is seen in the next cycle.
         let _ = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec }));
+    }
+}
+
+impl Work for Recovery {
+    const NAME: &'static str = "recovery";
+
+    fn round(&mut self) {
+        self.cycle(monotonic_ns());
+        self.wait();
     }
 }
 

@@ -4,7 +4,8 @@
 //! and no clock. Around all of them is one thread with a kernel socket for each. From the workers come rings of copies of
 //! what they send ([`Retained`]), emptied a thousand times a second: waking this thread would cost the worker a system call.
 //! So whatever clients do costs this thread's time and nothing of the workers'. When requests come faster than they are
-//! answered, they are left to the socket's buffer for a while, where the kernel drops what is too much.
+//! answered, they are left to the socket's buffer for a while, where the kernel drops what is too much. Destinations come and go
+//! while the thread runs ([`Retransmission::add`], [`Retransmission::remove`]).
 #![forbid(unsafe_code)]
 
 mod limits;
@@ -24,12 +25,12 @@ pub use limits::{Limit, Limits};
 pub use responder::{Refused, Responder};
 pub use store::{Extent, Missing, Store};
 
-use crate::beside::Beside;
+use crate::beside::Work;
 use crate::clock::monotonic_ns;
 use crate::config::plan::Plan;
 use crate::feed::transport::moldudp64::HEADER_BYTES;
-use crate::publish::{RETAIN_RING_BYTES, Retained, retention};
-use crate::worker::Worker;
+use crate::metrics::RetransmissionCounts;
+use crate::publish::{RETAIN_RING_BYTES, Retained, Retainer, retention};
 use crate::worker::shared::WorkerShared;
 
 /// How often the workers' rings are emptied while nobody asks.
@@ -60,71 +61,51 @@ pub enum RetransmissionError {
     },
 }
 
-/// The bound sockets of a plan, by destination.
+/// One stream's server, with its socket bound.
 #[derive(Debug)]
-pub struct Sockets(Vec<(usize, UdpSocket)>);
-
-impl Sockets {
-    /// Binds a socket for every destination that has a server.
-    ///
-    /// # Errors
-    /// An address that this host does not have, or a port that is taken.
-    pub fn bind(plan: &Plan) -> Result<Self, RetransmissionError> {
-        let mut sockets = Vec::new();
-        for (index, destination) in plan.destinations.iter() {
-            let Some(server) = &destination.retransmission else { continue };
-            let bind = || -> io::Result<UdpSocket> {
-                let socket = UdpSocket::bind(server.address)?;
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            };
-            let failed = |error| RetransmissionError::Bind {
-                destination: destination.name.clone(),
-                address: server.address,
-                error,
-            };
-            sockets.push((index, bind().map_err(failed)?));
-        }
-        Ok(Self(sockets))
-    }
-}
-
-/// The thread's end of what connects it with the worker of a destination.
-#[derive(Debug)]
-pub struct Ends {
+pub struct Server {
     /// Index into `Plan::destinations`.
-    pub destination: usize,
-    /// What was sent.
-    pub retained: Retained,
-    /// Where the counters are published.
-    pub shared: Arc<WorkerShared>,
-}
-
-/// Connects the streams of a worker that have a server; before the worker runs.
-pub fn connect(plan: &Plan, index: usize, worker: &mut Worker, shared: &Arc<WorkerShared>) -> Vec<Ends> {
-    let mut ends = Vec::new();
-    for (destination, wanted) in plan.destinations.iter() {
-        if wanted.retransmission.is_some() && plan.channels[wanted.channel].worker == index {
-            let (retainer, retained) = retention(RETAIN_RING_BYTES);
-            worker.retain(destination, retainer);
-            ends.push(Ends { destination, retained, shared: Arc::clone(shared) });
-        }
-    }
-    ends
-}
-
-/// One stream's server.
-#[derive(Debug)]
-struct Server {
+    destination: usize,
+    /// Index into `Plan::workers`.
+    worker: usize,
+    address: SocketAddrV4,
     socket: UdpSocket,
-    ends: Ends,
+    /// What was sent.
+    retained: Retained,
     responder: Responder,
 }
 
-/// The servers of all streams, before they run.
+/// Binds the socket of a destination's server; `None` if it has none. The second part is for its stream, which has what it
+/// sends retained by it. `socket`: one that is bound to the address already, of a destination whose place it takes.
+///
+/// # Errors
+/// An address that this host does not have, or a port that is taken.
+pub fn prepare(
+    plan: &Plan,
+    index: usize,
+    socket: Option<UdpSocket>,
+) -> Result<Option<(Server, Retainer)>, RetransmissionError> {
+    let destination = &plan.destinations[index];
+    let Some(server) = &destination.retransmission else { return Ok(None) };
+    let bind = || -> io::Result<UdpSocket> {
+        let socket = socket.map_or_else(|| UdpSocket::bind(server.address), Ok)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    let (address, name) = (server.address, &destination.name);
+    let socket = bind().map_err(|error| RetransmissionError::Bind { destination: name.clone(), address, error })?;
+    let (retainer, retained) = retention(RETAIN_RING_BYTES);
+    let worker = plan.channels[destination.channel].worker;
+    let responder = Responder::new(server, destination.payload_bytes);
+    Ok(Some((Server { destination: index, worker, address, socket, retained, responder }, retainer)))
+}
+
+/// The servers of all streams.
 #[derive(Debug)]
 pub struct Retransmission {
     servers: Vec<Server>,
+    /// Where the counters are published, by worker.
+    shared: Vec<Arc<WorkerShared>>,
     buffer: Vec<u8>,
 }
 
@@ -138,33 +119,33 @@ struct Outlook {
 }
 
 impl Retransmission {
-    /// The servers of a plan, from its sockets and the workers' ends.
+    /// Of no destination yet; publishes counters here, by worker.
     #[must_use]
-    pub fn new(plan: &Plan, sockets: Sockets, mut ends: Vec<Ends>) -> Self {
-        let mut servers = Vec::new();
-        for (destination, socket) in sockets.0 {
-            let wanted = &plan.destinations[destination];
-            let ends = ends.iter().position(|ends| ends.destination == destination).map(|at| ends.swap_remove(at));
-            if let (Some(server), Some(ends)) = (&wanted.retransmission, ends) {
-                servers.push(Server { socket, ends, responder: Responder::new(server, wanted.payload_bytes) });
-            }
-        }
-        Self { servers, buffer: vec![0; LONGEST] }
+    pub fn new(shared: Vec<Arc<WorkerShared>>) -> Self {
+        Self { servers: Vec::new(), shared, buffer: vec![0; LONGEST] }
     }
 
-    /// Starts the thread; `None` if no destination has a server.
-    ///
-    /// # Errors
-    /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Beside>> {
-        if self.servers.is_empty() {
-            return Ok(None);
+    /// Takes a destination on, in the place of the one of the same number if there is any.
+    pub fn add(&mut self, server: Server) {
+        self.remove(server.destination);
+        self.servers.push(server);
+    }
+
+    /// Lets a destination go: closes its socket and forgets what it has sent.
+    pub fn remove(&mut self, destination: usize) {
+        if let Some(at) = self.servers.iter().position(|server| server.destination == destination) {
+            let worker = self.servers.remove(at).worker;
+            if let Some(shared) = self.shared.get(worker) {
+                shared.retransmission[destination].store(&RetransmissionCounts::default().values());
+            }
         }
-        let thread = Beside::repeat("retransmission", move || {
-            let outlook = self.cycle(monotonic_ns());
-            self.wait(outlook);
-        })?;
-        Ok(Some(thread))
+    }
+
+    /// The socket that is bound to this address, for a server in the place of the one that has it.
+    #[must_use]
+    pub fn socket(&self, address: SocketAddrV4) -> Option<UdpSocket> {
+        let server = self.servers.iter().find(|server| server.address == address)?;
+        server.socket.try_clone().ok()
     }
 
     /// Takes what was sent, then answers what is asked.
@@ -173,8 +154,9 @@ impl Retransmission {
         for server in &mut self.servers {
             outlook.has_more |= server.take_sent(&mut self.buffer);
             outlook.is_flooded |= server.take_requests(now_ns);
-            let Ends { destination, shared, .. } = &server.ends;
-            shared.retransmission[*destination].store(&server.responder.counts().values());
+            if let Some(shared) = self.shared.get(server.worker) {
+                shared.retransmission[server.destination].store(&server.responder.counts().values());
+            }
         }
         outlook
     }
@@ -196,11 +178,20 @@ impl Retransmission {
     }
 }
 
+impl Work for Retransmission {
+    const NAME: &'static str = "retransmission";
+
+    fn round(&mut self) {
+        let outlook = self.cycle(monotonic_ns());
+        self.wait(outlook);
+    }
+}
+
 impl Server {
     /// Takes copies of what was sent; whether more are left.
     fn take_sent(&mut self, buffer: &mut [u8]) -> bool {
         for _ in 0..MOST_PACKETS {
-            let Some(length) = self.ends.retained.next(buffer) else { return false };
+            let Some(length) = self.retained.next(buffer) else { return false };
             self.responder.retain(&buffer[..length]);
         }
         true

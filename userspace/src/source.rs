@@ -3,7 +3,8 @@
 //! One thread with non-blocking kernel sockets, one connection per channel (`link`). What a connection says is re-framed as
 //! MoldUDP64 packets ([`packer`]) and goes through a ring that the worker reads as one more port, so arbiter, decoder and
 //! publishing know nothing of TCP. When the ring is full nothing is read: what then waits is TCP's, and nothing is lost. What
-//! to ask of which server after a connection has ended is [`redial`]'s to say.
+//! to ask of which server after a connection has ended is [`redial`]'s to say. Channels come and go while the thread runs
+//! ([`Source::add`], [`Source::remove`]).
 #![forbid(unsafe_code)]
 
 mod connection;
@@ -16,17 +17,17 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::event::{Timespec, poll};
 
-use crate::beside::Beside;
+use crate::beside::{Handed, Work};
 use crate::clock::monotonic_ns;
 use crate::config::plan::{Password, Plan};
+use crate::metrics::SoupCounts;
 use crate::net::handoff::Handoff;
 use crate::soup::{Login, LoginError, Version};
 use crate::worker::shared::WorkerShared;
-use link::Link;
+pub use link::Link;
 
 /// Frames of a worker's port for streams.
 pub const FRAMES: u32 = 256;
@@ -34,17 +35,23 @@ pub const FRAMES: u32 = 256;
 /// Datagrams that wait for a worker at most.
 pub const DATAGRAMS: usize = 1024;
 
-/// Longest time until the thread looks whether it is to end, nanoseconds.
-const LOOK_NS: u64 = 100_000_000;
+/// Longest time until the thread looks whether it is to end, or a channel is to come or go, nanoseconds.
+const LOOK_NS: u64 = 5_000_000;
 
 /// How soon a ring that was full is looked at again, nanoseconds: the worker does not say when it has taken something.
 const FULL_NS: u64 = 200_000;
+
+/// What to know of a file that was readable when the handler started.
+const READ_AT_START: &str = "; for a channel that comes while the handler runs it must be readable without privileges, which are given up at start";
 
 /// Why a channel's connections cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file with the password cannot be read.
-    #[error("channel {channel}: cannot read the password from {}: {error}", path.display())]
+    #[error(
+        "channel {channel}: cannot read the password from {}: {error}{}", path.display(),
+        if error.kind() == io::ErrorKind::PermissionDenied { READ_AT_START } else { "" }
+    )]
     PasswordFile {
         /// Name of the channel.
         channel: String,
@@ -74,7 +81,33 @@ pub struct Ends {
     pub shared: Arc<WorkerShared>,
 }
 
-/// The connections of all channels that come over TCP, before they are made.
+/// Prepares a channel's connection; `None` if the channel does not come over TCP. Reads its password: at start before
+/// privileges are given up.
+///
+/// # Errors
+/// A password that cannot be had, or not be sent.
+pub fn prepare(plan: &Plan, index: usize) -> Result<Option<Link>, SourceError> {
+    let channel = &plan.channels[index];
+    let Some(soup) = &channel.soup else { return Ok(None) };
+    let password = match &soup.password {
+        Password::Given(password) => password.clone(),
+        Password::File(path) => std::fs::read_to_string(path)
+            .map_err(|error| {
+                let (channel, path) = (channel.name.clone(), path.clone());
+                SourceError::PasswordFile { channel, path, error }
+            })?
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+    };
+    let login = Login::new(&soup.username, &password).and_then(|login| match soup.version {
+        Version::V4_10 => login.with_heartbeat(u32::try_from(soup.idle_ms).unwrap_or(u32::MAX)),
+        Version::V3_00 | Version::V4_00 => Ok(login),
+    });
+    let login = login.map_err(|error| SourceError::Login { channel: channel.name.clone(), error })?;
+    Ok(Some(Link::new(plan, index, login)))
+}
+
+/// The connections of all channels that come over TCP.
 #[derive(Debug)]
 pub struct Source {
     links: Vec<Link>,
@@ -82,57 +115,38 @@ pub struct Source {
 }
 
 impl Source {
-    /// Prepares a plan's channels; reads passwords, so it is to be called before privileges are given up.
-    ///
-    /// # Errors
-    /// A password that cannot be had, or not be sent.
-    pub fn new(plan: &Plan, ends: Vec<Ends>) -> Result<Self, SourceError> {
-        let mut links = Vec::new();
-        for (index, channel) in plan.channels.iter() {
-            let Some(soup) = &channel.soup else { continue };
-            let Some(ends) = ends.iter().position(|ends| ends.worker == channel.worker) else { continue };
-            let password = match &soup.password {
-                Password::Given(password) => password.clone(),
-                Password::File(path) => std::fs::read_to_string(path)
-                    .map_err(|error| {
-                        let (channel, path) = (channel.name.clone(), path.clone());
-                        SourceError::PasswordFile { channel, path, error }
-                    })?
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned(),
-            };
-            let login = Login::new(&soup.username, &password).and_then(|login| match soup.version {
-                Version::V4_10 => login.with_heartbeat(u32::try_from(soup.idle_ms).unwrap_or(u32::MAX)),
-                Version::V3_00 | Version::V4_00 => Ok(login),
-            });
-            let login = login.map_err(|error| SourceError::Login { channel: channel.name.clone(), error })?;
-            links.push(Link::new(plan, index, ends, login));
-        }
-        Ok(Self { links, ends })
+    /// Of no channel yet; with the ends of every worker.
+    #[must_use]
+    pub fn new(ends: Vec<Ends>) -> Self {
+        Self { links: Vec::new(), ends }
     }
 
-    /// Starts the thread; `None` if no channel comes over TCP.
-    ///
-    /// # Errors
-    /// The system's, if it has no thread for us.
-    pub fn start(mut self) -> io::Result<Option<Beside>> {
-        if self.links.is_empty() {
-            return Ok(None);
-        }
-        let mut thread = Beside::new("soupbintcp");
-        thread.start(move |is_over| {
-            while !is_over.load(Relaxed) {
-                self.cycle(monotonic_ns());
-                self.wait(monotonic_ns());
-            }
-            self.links.iter_mut().for_each(Link::log_out);
-        })?;
-        Ok(Some(thread))
+    /// Takes a channel on, in the place of the one of the same number if there is any. Not before the worker has it: what comes
+    /// is not sent again.
+    pub fn add(&mut self, link: Link) {
+        self.remove(link.channel);
+        self.links.push(link);
+    }
+
+    /// Lets a channel go: logs out and closes its connection. Returns how many datagrams its worker was handed until now.
+    pub fn remove(&mut self, channel: usize) -> Option<Handed> {
+        let at = self.links.iter().position(|link| link.channel == channel)?;
+        let mut link = self.links.remove(at);
+        link.log_out();
+        let ends = self.ends.iter().find(|ends| ends.worker == link.worker)?;
+        ends.shared.soup[channel].store(&SoupCounts::default().values());
+        Some(Handed { worker: link.worker, datagrams: ends.datagrams.handed() })
+    }
+
+    /// Whether a worker has taken so many datagrams.
+    #[must_use]
+    pub fn is_taken(&self, handed: Handed) -> bool {
+        self.ends.iter().all(|ends| ends.worker != handed.worker || ends.datagrams.taken() >= handed.datagrams)
     }
 
     fn cycle(&mut self, now_ns: u64) {
         for link in &mut self.links {
-            let ends = &mut self.ends[link.ends];
+            let Some(ends) = self.ends.iter_mut().find(|ends| ends.worker == link.worker) else { continue };
             link.cycle(&mut ends.datagrams, now_ns);
             ends.shared.soup[link.channel].store(&link.counts().values());
         }
@@ -143,15 +157,29 @@ impl Source {
         let mut wait_ns = LOOK_NS;
         let mut polled = Vec::with_capacity(self.links.len());
         for link in &self.links {
-            let has_room = self.ends[link.ends].datagrams.room() >= link::ROOM;
+            let has_room =
+                self.ends.iter().any(|ends| ends.worker == link.worker && ends.datagrams.room() >= link::ROOM);
             if link.has_unread() {
                 wait_ns = wait_ns.min(if has_room { 0 } else { FULL_NS });
             }
             wait_ns = wait_ns.min(link.due_ns().saturating_sub(now_ns));
             polled.extend(link.poll_fd(has_room));
         }
-        let tv_nsec = i64::try_from(wait_ns).expect("at most a tenth of a second");
+        let tv_nsec = i64::try_from(wait_ns).expect("at most some milliseconds");
         // Interrupted or not: what is there is seen in the next cycle.
         let _ = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec }));
+    }
+}
+
+impl Work for Source {
+    const NAME: &'static str = "soupbintcp";
+
+    fn round(&mut self) {
+        self.cycle(monotonic_ns());
+        self.wait(monotonic_ns());
+    }
+
+    fn end(&mut self) {
+        self.links.iter_mut().for_each(Link::log_out);
     }
 }

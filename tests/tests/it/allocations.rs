@@ -90,7 +90,8 @@ fn a_worker_that_is_joined_late_allocates_nothing() {
     let session = settings.session;
     let transmissions: Vec<Transmission> = Exchange::new(settings, Day::new(&day)).collect();
     let plan = plan_with(20, 4096, "start = \"snapshot\"\n[feed.channel.snapshot]\nservers = [\"10.0.9.1:19000\"]");
-    let (mut bench, mut handoff, _) = BenchWorker::joining(&plan);
+    let (mut bench, ends) = BenchWorker::joining(&plan);
+    let mut handoff = ends.snapshot.packets.lock().expect("nobody panics here");
     let snapshot = packets(&session, &day, 6_000);
     let mut packets = snapshot.iter().peekable();
     let counted = allocation_counter::measure(|| {

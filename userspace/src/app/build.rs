@@ -1,19 +1,20 @@
 //! From the plan to the workers.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use crate::beside::threads;
 use crate::config::plan::{LinePlan, Plan};
 use crate::config::{TimeZoneError, midnights};
 use crate::feed::{Channel, ChannelError, ChannelIndex, ChannelSettings, LineRole, Midnights};
 use crate::net::handoff::{Handoff, handoff};
 use crate::net::{Frames, Port, RxPort};
 use crate::publish::{Publisher, Stream, StreamSettings};
-use crate::recovery::{self, Ends};
+use crate::recovery;
 use crate::snapshot;
 use crate::source;
 use crate::worker::edit::NewChannel;
-use crate::worker::shared::{COMMAND_QUEUE, Wanted, WorkerLink, WorkerShared};
+use crate::worker::shared::{COMMAND_QUEUE, WorkerLink, WorkerShared};
 use crate::worker::{LineSlot, Worker, WorkerParts};
 
 /// Events that wait for control at most; more are counted as dropped.
@@ -65,11 +66,14 @@ pub fn line_role(line: &LinePlan) -> LineRole {
     if line.name == "B" { LineRole::B } else { LineRole::A }
 }
 
-/// A worker, the control side's link to it, and the ends of what other threads feed it with, if any do.
-pub type Built = (Worker, WorkerLink, Option<Ends>, Option<source::Ends>);
+/// A worker, the control side's link to it, and the ends of what other threads feed it with.
+pub type Built = (Worker, WorkerLink, threads::Ends);
 
-/// Builds one worker of its opened ports: channels, streams, the control side's link to it, the ends of its recovery if any
-/// of its channels has servers, and those of the thread of TCP channels if any of its channels is one.
+/// Builds one worker of its opened ports: channels, streams, the control side's link to it, and the ends for the threads beside.
+///
+/// Behind the ports of the plan are always those for recovered datagrams, snapshots and TCP streams, whether anything comes by
+/// them yet or not: channels that need them may come later. A look into an empty ring costs a nanosecond more than a look at a
+/// vacant place.
 ///
 /// # Errors
 /// The first part that could not be had, with its name.
@@ -79,14 +83,10 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
     let (channels, lines) = channels(plan, index, &payload_bytes, utc_ns)?;
     let (commands, command_queue) = rtrb::RingBuffer::new(COMMAND_QUEUE);
     let (event_queue, events) = rtrb::RingBuffer::new(EVENT_QUEUE);
-    let recovers = plan.channels.values().any(|channel| channel.worker == index && channel.recovery.is_some());
-    let (wants, ends) = recovers.then(|| recovery_ends(&mut ports)).unzip();
-    let datagrams =
-        plan.channels.values().any(|channel| channel.worker == index && channel.soup.is_some()).then(|| {
-            let (datagrams, rx) = handoff(source::DATAGRAMS);
-            ports.push(Port { frames: Frames::heap(source::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
-            datagrams
-        });
+    let (wants, wanted) = rtrb::RingBuffer::new(recovery::WANTED_QUEUE);
+    let answers = fed_port(&mut ports, recovery::ANSWERS, recovery::FRAMES);
+    let packets = fed_port(&mut ports, snapshot::PACKETS, snapshot::FRAMES);
+    let datagrams = fed_port(&mut ports, source::DATAGRAMS, source::FRAMES);
     let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), ports.len());
     let worker = Worker::new(WorkerParts {
         ports,
@@ -96,30 +96,24 @@ pub fn worker(plan: &Plan, index: usize, mut ports: Vec<Port>, utc_ns: u64) -> R
         idle: plan.workers[index].idle,
         commands: command_queue,
         events: event_queue,
-        wants,
+        wants: Some(wants),
         shared: Arc::clone(&shared),
     });
-    let ends = ends.map(|(wanted, answers)| Ends { worker: index, wanted, answers, shared: Arc::clone(&shared) });
-    let source = datagrams.map(|datagrams| source::Ends { worker: index, datagrams, shared: Arc::clone(&shared) });
+    let ends = threads::Ends {
+        recovery: recovery::Ends { worker: index, wanted, answers, shared: Arc::clone(&shared) },
+        snapshot: snapshot::Ends { worker: index, packets: Arc::new(Mutex::new(packets)), shared: Arc::clone(&shared) },
+        source: source::Ends { worker: index, datagrams, shared: Arc::clone(&shared) },
+        shared: Arc::clone(&shared),
+    };
     let link = WorkerLink { index, commands: commands.into(), events: events.into(), shared, payload_bytes };
-    Ok((worker, link, ends, source))
+    Ok((worker, link, ends))
 }
 
-/// Adds the port for answers, behind those of the plan; returns the queue of what is missing, and the thread's ends.
-fn recovery_ends(ports: &mut Vec<Port>) -> (rtrb::Producer<Wanted>, (rtrb::Consumer<Wanted>, Handoff)) {
-    let (answers, rx) = handoff(recovery::ANSWERS);
-    let frames = Frames::heap(recovery::FRAMES, 2048);
-    ports.push(Port { frames, rx: Some(RxPort::Handoff(rx)), tx: None });
-    let (wants, wanted) = rtrb::RingBuffer::new(recovery::WANTED_QUEUE);
-    (wants, (wanted, answers))
-}
-
-/// Adds the port for snapshots to a worker's, if one of its channels begins with one; returns the threads' end.
-pub fn snapshot_packets(plan: &Plan, worker: usize, ports: &mut Vec<Port>) -> Option<Handoff> {
-    plan.channels.values().find(|channel| channel.worker == worker && channel.snapshot.is_some())?;
-    let (packets, rx) = handoff(snapshot::PACKETS);
-    ports.push(Port { frames: Frames::heap(snapshot::FRAMES, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
-    Some(packets)
+/// Adds a port that another thread feeds; returns that thread's end.
+fn fed_port(ports: &mut Vec<Port>, datagrams: usize, frames: u32) -> Handoff {
+    let (feed, rx) = handoff(datagrams);
+    ports.push(Port { frames: Frames::heap(frames, 2048), rx: Some(RxPort::Handoff(rx)), tx: None });
+    feed
 }
 
 fn publisher(plan: &Plan, index: usize) -> Publisher {

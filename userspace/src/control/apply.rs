@@ -2,6 +2,7 @@
 //! go on; what fails is taken back in reverse.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::thread;
@@ -11,6 +12,7 @@ use super::change::ChangeError;
 use super::lines::{Held, RETRY_INTERVAL, Turn, WORKER_PATIENCE};
 use super::{Desk, locked};
 use crate::app::build;
+use crate::beside::threads::{PreparedChannel, PreparedDestination, ThreadsError};
 use crate::clock::utc_ns;
 use crate::config::plan::{Mode, Moves, Plan, QueuePlan, Rebased};
 use crate::edge;
@@ -41,6 +43,32 @@ impl<'a> Way<'a> {
     fn added(self, moves: &'a Moves) -> &'a [usize] {
         if self.back { &moves.removed } else { &moves.added }
     }
+
+    /// Whether a destination that is made anew goes on with its retransmission server.
+    fn is_retained_on(self, destination: usize) -> bool {
+        let of = |plan: &'a Plan| {
+            let destination = plan.destinations.get(destination)?;
+            Some((destination, destination.retransmission.as_ref()?, plan.channels[destination.channel].worker))
+        };
+        match (of(self.from), of(self.to)) {
+            (Some(old), Some(new)) => old.0.name == new.0.name && (old.1, old.2) == (new.1, new.2),
+            _ => false,
+        }
+    }
+}
+
+/// What [`Desk::prepare`] has made; dropping it undoes it.
+#[derive(Debug)]
+struct Prepared {
+    edits: Vec<(usize, Box<Edit>)>,
+    beside: Beside,
+}
+
+/// The part of it that is for the threads beside the workers.
+#[derive(Debug)]
+struct Beside {
+    channels: Vec<PreparedChannel>,
+    destinations: BTreeMap<usize, PreparedDestination>,
 }
 
 impl Desk {
@@ -49,31 +77,33 @@ impl Desk {
     /// # Errors
     /// What failed. All is as it was then, unless the error says otherwise.
     pub(super) fn apply(&self, running: &Arc<Plan>, rebased: &Rebased, by: &str) -> Result<(), ChangeError> {
-        beside(running, rebased)?;
         let way = Way { from: running, to: &rebased.plan, rebased, back: false };
-        let edits = self.edits(way)?;
+        let prepared = self.prepare(way)?;
         let mut held = locked(&self.lines);
         let was: Vec<bool> = held.iter().map(Held::is_wanted).collect();
         let off = self.off_lines(rebased, &held);
         let off_result = self.turn_all(&off, &mut held, Turn::Off);
         self.tell_switched(&off, Turn::Off, by, off_result.as_ref().err());
         off_result?;
-        let moved = self.move_over(way, edits, &mut held, &was);
-        if let Err(error) = moved {
+        let Prepared { edits, beside } = prepared;
+        if let Err(error) = self.move_over(way, edits, &mut held, &was) {
             return Err(self.lines_back(&off, &mut held, error));
         }
-        let on = on_lines(rebased, &held);
-        let on_result = self.turn_all(&on, &mut held, Turn::On);
-        self.tell_switched(&on, Turn::On, by, on_result.as_ref().err());
-        if let Err(error) = on_result {
-            let error =
-                match self.edits(way.back()).and_then(|edits| self.move_over(way.back(), edits, &mut held, &was)) {
-                    Ok(()) => ChangeError::Lines(error),
-                    Err(undo) => return Err(ChangeError::Worker(format!("{error}; it could not be undone: {undo}"))),
-                };
-            return Err(self.lines_back(&off, &mut held, error));
+        let result = self.follow(way, beside).and_then(|()| {
+            let on = on_lines(rebased, &held);
+            let result = self.turn_all(&on, &mut held, Turn::On);
+            self.tell_switched(&on, Turn::On, by, result.as_ref().err());
+            Ok(result?)
+        });
+        let Err(error) = result else { return Ok(()) };
+        let back = self.prepare(way.back()).and_then(|Prepared { edits, beside }| {
+            self.move_over(way.back(), edits, &mut held, &was)?;
+            self.follow(way.back(), beside)
+        });
+        match back {
+            Ok(()) => Err(self.lines_back(&off, &mut held, error)),
+            Err(undo) => Err(ChangeError::Worker(format!("{error}; it could not be undone: {undo}"))),
         }
-        Ok(())
     }
 
     /// Lines that are to be off before anything else happens.
@@ -112,27 +142,26 @@ impl Desk {
         }
         self.publish(way, held, was);
         drop(wiring);
-        let mut result = Ok(());
-        for destination in way.rebased.routes.iter().filter(|_| !way.back) {
-            let route = &way.to.destinations[*destination].route;
-            result =
-                result.and(self.set_route(*destination, route).map_err(|error| ChangeError::Worker(error.to_string())));
-        }
-        // A worker that does not answer within a second: the route is in its queue, and in force as soon as it goes on.
-        result
+        Ok(())
     }
 
     fn edits_back(&self, way: Way<'_>, done: &[usize], error: ChangeError) -> ChangeError {
-        let edits = match self.edits(way.back()) {
-            Ok(edits) => edits,
-            Err(undo) => return ChangeError::Worker(format!("{error}; it could not be undone: {undo}")),
-        };
-        for (worker, edit) in edits.into_iter().filter(|(worker, _)| done.contains(worker)) {
-            if let Err(undo) = self.send_edit(worker, edit) {
-                return ChangeError::Worker(format!("{error}; it could not be undone: {undo}"));
+        let undone = self.prepare(way.back()).and_then(|Prepared { edits, beside }| {
+            for (worker, edit) in edits.into_iter().filter(|(worker, _)| done.contains(worker)) {
+                self.send_edit(worker, edit)?;
             }
+            // Threads were not touched yet, but streams that come back have new places to retain what they send.
+            let is_back = |index: usize| done.contains(&way.from.channels[way.from.destinations[index].channel].worker);
+            for (index, server) in beside.destinations.into_iter().filter(|(index, _)| is_back(*index)) {
+                let served = self.threads.stop_destination(index).and_then(|()| self.threads.start_destination(server));
+                served.map_err(|error| ChangeError::Worker(error.to_string()))?;
+            }
+            Ok(())
+        });
+        match undone {
+            Ok(()) => error,
+            Err(undo) => ChangeError::Worker(format!("{error}; it could not be undone: {undo}")),
         }
-        error
     }
 
     /// From here on everybody sees the new plan. What is new has never been switched or counted.
@@ -147,7 +176,7 @@ impl Desk {
             held[*line] = Held::new(false);
         }
         for line in &way.rebased.subscriptions {
-            held[*line].want(way.to.lines[*line].subscribed);
+            held[*line].want(if way.back { was[*line] } else { way.to.lines[*line].subscribed });
         }
         *locked(&self.plan) = Arc::new(way.to.clone());
         for (line, held) in held.iter().enumerate() {
@@ -155,11 +184,47 @@ impl Desk {
         }
     }
 
+    /// Has what runs beside the workers, and the routes, follow the plan.
+    fn follow(&self, way: Way<'_>, beside: Beside) -> Result<(), ChangeError> {
+        let (moves, Beside { channels, destinations }) = (way.rebased, beside);
+        let stopped = way.removed(&moves.channels).iter().map(|channel| self.threads.stop(*channel));
+        let ended = way.removed(&moves.destinations).iter().filter(|index| !way.is_retained_on(**index));
+        let ended = ended.map(|destination| self.threads.stop_destination(*destination));
+        let begun = channels.into_iter().map(|channel| self.threads.start(channel));
+        let served = destinations.into_values().map(|destination| self.threads.start_destination(destination));
+        // All of them, also after one that failed.
+        let results: Vec<_> = stopped.chain(ended).chain(begun).chain(served).collect();
+        results.into_iter().collect::<Result<(), _>>().map_err(|error| ChangeError::Worker(error.to_string()))?;
+        for destination in &moves.routes {
+            // From a worker that does not answer within a second the route is not taken back: it has it in its queue.
+            let route = &way.to.destinations[*destination].route;
+            self.set_route(*destination, route).map_err(|error| ChangeError::Worker(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// All that can fail before anything is changed.
+    fn prepare(&self, way: Way<'_>) -> Result<Prepared, ChangeError> {
+        let kernel = |error: ThreadsError| ChangeError::Kernel(error.to_string());
+        let channels = way.added(&way.rebased.channels).iter().map(|index| self.threads.prepare(way.to, *index));
+        let channels = channels.collect::<Result<_, _>>().map_err(kernel)?;
+        let mut destinations = BTreeMap::new();
+        for index in way.added(&way.rebased.destinations).iter().filter(|index| !way.is_retained_on(**index)) {
+            destinations.insert(*index, self.threads.prepare_destination(way.to, *index).map_err(kernel)?);
+        }
+        let edits = self.edits(way, &mut destinations)?;
+        Ok(Prepared { edits, beside: Beside { channels, destinations } })
+    }
+
     /// One edit for each worker that has something to do, ready to be sent.
-    fn edits(&self, way: Way<'_>) -> Result<Vec<(usize, Box<Edit>)>, ChangeError> {
+    fn edits(
+        &self,
+        way: Way<'_>,
+        servers: &mut BTreeMap<usize, PreparedDestination>,
+    ) -> Result<Vec<(usize, Box<Edit>)>, ChangeError> {
         let mut edits = Vec::new();
         for worker in 0..self.links.len() {
-            let edit = self.edit_of(way, worker)?;
+            let edit = self.edit_of(way, worker, servers)?;
             let is_empty = edit.remove_channels.is_empty()
                 && edit.remove_lines.is_empty()
                 && edit.remove_streams.is_empty()
@@ -173,7 +238,12 @@ impl Desk {
         Ok(edits)
     }
 
-    fn edit_of(&self, way: Way<'_>, worker: usize) -> Result<Edit, ChangeError> {
+    fn edit_of(
+        &self,
+        way: Way<'_>,
+        worker: usize,
+        servers: &mut BTreeMap<usize, PreparedDestination>,
+    ) -> Result<Edit, ChangeError> {
         let Rebased { channels, lines, destinations, .. } = way.rebased;
         let runs_here = |plan: &Plan, channel: usize| plan.channels[channel].worker == worker;
         let stream_here = |plan: &Plan, index: &usize| runs_here(plan, plan.destinations[*index].channel);
@@ -194,8 +264,9 @@ impl Desk {
         }
         for index in way.added(destinations).iter().filter(|index| stream_here(way.to, index)) {
             let destination = self.tx_destination(way.to, *index)?;
-            let is_retained = way.to.destinations[*index].retransmission.is_some();
-            let retention = if is_retained { Retention::Kept } else { Retention::None };
+            let retainer = servers.get_mut(index).and_then(PreparedDestination::take_retainer);
+            let kept = if way.is_retained_on(*index) { Retention::Kept } else { Retention::None };
+            let retention = retainer.map_or(kept, Retention::New);
             edit.add_streams.push(NewStream { stream: build::stream(way.to, *index), retention, destination });
         }
         let has_new = |queue: &QueuePlan| {
@@ -286,25 +357,4 @@ fn wanted(way: Way<'_>, line: usize, was: &[bool]) -> bool {
 fn on_lines(rebased: &Rebased, held: &[Held]) -> Vec<usize> {
     let wanted = rebased.lines.added.iter().chain(&rebased.subscriptions).copied();
     wanted.filter(|line| held[*line].is_wanted() && !held[*line].is(Turn::On)).collect()
-}
-
-/// What runs beside the workers is made at the start: until it can follow, what needs it cannot change.
-fn beside(running: &Plan, rebased: &Rebased) -> Result<(), ChangeError> {
-    let restart = |what: String| Err(ChangeError::NeedsRestart(format!("{what} needs a restart; nothing was changed")));
-    let Rebased { plan, channels, destinations, .. } = rebased;
-    let old = channels.removed.iter().map(|index| &running.channels[*index]);
-    for channel in old.chain(channels.added.iter().map(|index| &plan.channels[*index])) {
-        let has = [channel.recovery.is_some(), channel.snapshot.is_some(), channel.soup.is_some()];
-        let names = ["retransmission servers", "snapshot servers", "a SoupBinTCP connection"];
-        if let Some((_, name)) = has.iter().zip(names).find(|(has, _)| **has) {
-            return restart(format!("channel `{}` has {name}: that", channel.name));
-        }
-    }
-    let old = destinations.removed.iter().map(|index| &running.destinations[*index]);
-    for destination in old.chain(destinations.added.iter().map(|index| &plan.destinations[*index])) {
-        if destination.retransmission.is_some() {
-            return restart(format!("destination `{}` has a retransmission server: that", destination.name));
-        }
-    }
-    Ok(())
 }

@@ -15,8 +15,9 @@ use tokio_stream::Stream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::refusal::Reason;
 use super::watch::Events;
-use super::{Changes, Desk, Selector, refusal};
+use super::{Changes, Desk, RecoverError, Selector, refusal};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -111,8 +112,14 @@ impl Control for ControlService {
         self.at_desk(|desk| Ok(desk.config()?)).await
     }
 
-    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
-        Err(Status::unimplemented("Recover"))
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
+        let by = caller(&request);
+        let RecoverRequest { channel } = request.into_inner();
+        self.at_desk(move |desk| {
+            let missing = desk.recover(&channel, &by).map_err(recover_status)?;
+            Ok(RecoverResponse { missing })
+        })
+        .await
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
@@ -178,4 +185,13 @@ fn selector(wire: Option<WireSelector>) -> Selector {
     let WireSelector { channel, line, group, all, feed } = wire.unwrap_or_default();
     let given = |text: String| (!text.is_empty()).then_some(text);
     Selector { feed: given(feed), channel: given(channel), line: given(line), group: given(group), all }
+}
+
+fn recover_status(error: RecoverError) -> Status {
+    let message = error.to_string();
+    match error {
+        RecoverError::Unknown(_) => Reason::NotFound.says(message),
+        RecoverError::NoServers(_) => Reason::NoServers.says(message),
+        RecoverError::Worker(_) | RecoverError::Thread(_) => Reason::WorkerUnavailable.says(message),
+    }
 }

@@ -217,7 +217,9 @@ impl StateFile {
         let temporary = self.path.with_extension("tmp");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
         // It may be left from another version.
-        file.set_permissions(Permissions::from_mode(MODE))?;
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(MODE))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;

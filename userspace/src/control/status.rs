@@ -9,7 +9,7 @@ use xdp_ebpf::Verdict;
 use super::events::session_text;
 use super::{Desk, LineState};
 use crate::clock::monotonic_ns;
-use crate::config::plan::{ChannelPlan, Format, LinePlan, Plan, QueuePlan};
+use crate::config::plan::{Format, LinePlan, Plan, QueuePlan};
 use crate::edge::Fault;
 use crate::latency::Stage;
 use crate::metrics::{
@@ -97,17 +97,11 @@ impl Desk {
         }
     }
 
-    /// Frames of all of a worker's ports: those of its queues, and those that other threads feed if it has them.
+    /// Frames of all of a worker's ports: those of its queues, and those that other threads feed.
     #[must_use]
     pub fn frames_of(&self, worker: usize) -> u64 {
         let plan = &self.fixed.workers[worker];
-        let now = self.plan();
-        let any = |has: fn(&ChannelPlan) -> bool| {
-            u64::from(now.channels.values().any(|channel| channel.worker == worker && has(channel)))
-        };
-        let fed = any(|channel| channel.recovery.is_some()) * u64::from(recovery::FRAMES)
-            + any(|channel| channel.snapshot.is_some()) * u64::from(snapshot::FRAMES)
-            + any(|channel| channel.soup.is_some()) * u64::from(source::FRAMES);
+        let fed = u64::from(recovery::FRAMES + snapshot::FRAMES + source::FRAMES);
         u64::from(plan.frame_count) * plan.ports.len() as u64 + fed
     }
 

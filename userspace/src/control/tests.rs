@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod canary;
+mod change;
 mod metrics;
+mod recover;
 mod service;
 mod sockets;
 mod state;
@@ -22,8 +24,8 @@ use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
-use crate::config::{Config, Host};
-use crate::worker::shared::{COMMAND_QUEUE, Event, WorkerShared};
+use crate::config::Config;
+use crate::worker::shared::{COMMAND_QUEUE, Event, Wanted, WorkerShared};
 
 /// Takes commands like a worker, and notes them.
 #[derive(Default)]
@@ -33,6 +35,10 @@ struct WorkerStub {
     /// Its sockets are refused every group while set.
     is_refused: AtomicBool,
     switched: Mutex<Vec<(usize, bool)>>,
+    /// What edits had it do: streams, lines and channels out, channels, lines and streams in.
+    edited: Mutex<Vec<[Vec<usize>; 6]>>,
+    /// What it misses, and the way to the recovery thread.
+    missing: Mutex<Option<(Wanted, rtrb::Producer<Wanted>)>>,
 }
 
 impl WorkerStub {
@@ -46,6 +52,19 @@ impl WorkerStub {
                 while !worker.is_stuck.load(Relaxed)
                     && let Ok(command) = commands.pop()
                 {
+                    if let (Command::Hurry { .. }, Some((wanted, wants))) = (&command, &mut *locked(&worker.missing)) {
+                        let _ = wants.push(wanted.clone());
+                    }
+                    if let Command::Edit(edit) = &command {
+                        locked(&worker.edited).push([
+                            edit.remove_streams.clone(),
+                            edit.remove_lines.iter().map(|line| usize::from(*line)).collect(),
+                            edit.remove_channels.clone(),
+                            edit.add_channels.iter().map(|new| new.index).collect(),
+                            edit.add_lines.iter().map(|new| usize::from(new.line)).collect(),
+                            edit.add_streams.iter().map(|new| new.stream.destination()).collect(),
+                        ]);
+                    }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
                         if worker.is_refused.load(Relaxed) && enabled {
@@ -120,10 +139,13 @@ impl Bench {
             groups[0],
             groups[1]
         );
-        let plan = Arc::new(Config::parse(&text, "bench.toml", &Host { cores: vec![] }).unwrap());
+        let file = directory.path().join("handler.toml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = Config::load_whole(&file).unwrap();
+        let (plan, written) = (Arc::new(loaded.plan.clone()), loaded.config.clone());
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
-        let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
+        let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), 1);
         let link = WorkerLink {
             index: 0,
             commands: command_in.into(),
@@ -132,7 +154,8 @@ impl Bench {
             payload_bytes: vec![],
         };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
-        let desk = Desk::new(plan, vec![interface], vec![link]);
+        let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
+        desk.set_config(loaded, written);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }
 

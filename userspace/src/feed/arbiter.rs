@@ -55,6 +55,8 @@ pub struct Arbiter {
     end: Option<u64>,
     gaps: VecDeque<OpenGap>,
     gap_capacity: usize,
+    /// What is missing before this message is asked for at once: somebody will not wait for the other line.
+    hurried: u64,
     /// When the first packet was dropped for want of room, since something has been missing without a break.
     first_drop_ns: Option<u64>,
     /// What one packet said that waits for a second one.
@@ -91,6 +93,7 @@ impl Arbiter {
             end: None,
             gaps: VecDeque::with_capacity(gap_capacity + 2),
             gap_capacity,
+            hurried: 0,
             first_drop_ns: None,
             claim: None,
             backfill: None,
@@ -310,9 +313,14 @@ impl Arbiter {
         })
     }
 
-    /// Whether the other line had its time to fill the gap.
+    /// Has all that is missing now asked for at once.
+    pub fn hurry(&mut self) {
+        self.hurried = self.known;
+    }
+
+    /// Whether the other line had its time to fill the gap, or nobody waits for it.
     fn wants_recovery(&self, gap: &OpenGap) -> bool {
-        self.polled_ns.saturating_sub(gap.opened_ns) >= self.deadlines.gap_timeout_ns
+        gap.from < self.hurried || self.polled_ns.saturating_sub(gap.opened_ns) >= self.deadlines.gap_timeout_ns
     }
 
     /// What is missing and to be asked for, as ranges (from, to), ascending. Held packets may lie in them.

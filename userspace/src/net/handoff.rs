@@ -26,7 +26,11 @@ impl Default for Slot {
 }
 
 /// The feeding end.
-pub struct Handoff(rtrb::Producer<Slot>);
+pub struct Handoff {
+    ring: rtrb::Producer<Slot>,
+    /// Datagrams handed over since the start.
+    handed: u64,
+}
 
 /// The worker's end.
 pub struct HandoffRx {
@@ -39,20 +43,23 @@ pub struct HandoffRx {
 #[must_use]
 pub fn handoff(datagrams: usize) -> (Handoff, HandoffRx) {
     let (producer, ring) = rtrb::RingBuffer::new(datagrams);
-    (Handoff(producer), HandoffRx { ring, counts: PortCounts::default(), drops: DropCounts::default() })
+    (
+        Handoff { ring: producer, handed: 0 },
+        HandoffRx { ring, counts: PortCounts::default(), drops: DropCounts::default() },
+    )
 }
 
 impl Handoff {
     /// Whether one more datagram fits.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.0.slots() > 0
+        self.ring.slots() > 0
     }
 
     /// How many more datagrams fit.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.0.slots()
+        self.ring.slots()
     }
 
     /// Hands a datagram over; false if the ring is full or the payload longer than [`HANDOFF_BYTES`]. `received_ns` is
@@ -61,13 +68,28 @@ impl Handoff {
         let Some(len) = u16::try_from(payload.len()).ok().filter(|_| payload.len() <= HANDOFF_BYTES) else {
             return false;
         };
-        let Ok(mut chunk) = self.0.write_chunk(1) else { return false };
+        let Ok(mut chunk) = self.ring.write_chunk(1) else { return false };
         let (slots, _) = chunk.as_mut_slices();
         let Some(slot) = slots.first_mut() else { return false };
         (slot.line, slot.len, slot.received_ns) = (line, len, received_ns);
         slot.bytes[..payload.len()].copy_from_slice(payload);
         chunk.commit_all();
+        self.handed += 1;
         true
+    }
+
+    /// Datagrams handed over since the start.
+    #[must_use]
+    pub fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// How many of them the worker has taken: once this has reached what [`Self::handed`] was, nothing of before will come to
+    /// it any more.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let waiting = self.ring.buffer().capacity() - self.ring.slots();
+        self.handed.saturating_sub(waiting as u64)
     }
 }
 
@@ -110,7 +132,7 @@ impl HandoffRx {
 
 impl fmt::Debug for Handoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handoff").field("room", &self.0.slots()).finish_non_exhaustive()
+        f.debug_struct("Handoff").field("room", &self.ring.slots()).finish_non_exhaustive()
     }
 }
 
@@ -149,5 +171,6 @@ mod tests {
         batch.drain(..).for_each(|received| frames.free(received.frame));
         assert_eq!((frames.free_count(), port.counts().frames, port.counts().empty_polls), (256, 4, 1));
         assert!(feed.hand(1, b"again", 1), "slots are used again");
+        assert_eq!((feed.handed(), feed.taken()), (5, 4));
     }
 }

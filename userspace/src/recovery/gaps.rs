@@ -51,6 +51,12 @@ impl GapSet {
         self.ranges.first().cloned()
     }
 
+    /// How many numbers are in the set.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.ranges.iter().fold(0, |sum, range| sum.saturating_add(range.end - range.start))
+    }
+
     /// Whether nothing is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -141,6 +141,26 @@ impl Planner {
         }
     }
 
+    /// Somebody will not wait: all that is missing is asked for anew from now on, of the next server, whatever was asked for
+    /// already or answered a moment ago, and whichever server was to rest. Returns how many messages are missing, as the worker
+    /// told last.
+    ///
+    /// Requests per second are the venue's to say: the first of them go at once, as far as the budget has them, and the others
+    /// as it allows.
+    pub fn hurry(&mut self, now_ns: u64) -> u64 {
+        let missing = self.wanted.count();
+        if missing == 0 {
+            return 0;
+        }
+        let late_ns = now_ns + LATE_TIMEOUTS * self.settings.timeout_ns;
+        self.pending.retain(|pending| pending.state != State::Answered);
+        for pending in self.pending.iter_mut().filter(|pending| pending.state == State::Asked) {
+            (pending.state, pending.due_ns) = (State::Late, late_ns);
+        }
+        self.servers.advance();
+        missing
+    }
+
     /// Whether anything is missing.
     #[must_use]
     pub fn is_busy(&self) -> bool {

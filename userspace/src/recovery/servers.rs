@@ -39,6 +39,12 @@ impl Servers {
         Some((found, is_other))
     }
 
+    /// Goes on to the server after the one that was asked last, whichever of them rests: somebody knows better.
+    pub fn advance(&mut self) {
+        self.current = (self.current + 1) % self.list.len().max(1);
+        self.list.iter_mut().for_each(|server| server.rest_until_ns = 0);
+    }
+
     /// The server answered something that was asked for.
     pub fn answered(&mut self, server: usize) {
         self.list[server] = Server::default();

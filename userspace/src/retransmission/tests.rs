@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::*;
+use crate::beside::Thread;
 use crate::config::sample::{LINE, one_channel};
 use crate::feed::transport::moldudp64::write_header;
 use crate::metrics::RetransmissionCounts;
@@ -48,22 +49,22 @@ struct Rig {
     plan: Plan,
     retainers: Vec<Retainer>,
     shared: Arc<WorkerShared>,
-    _running: Beside,
+    running: Thread<Retransmission>,
 }
 
 impl Rig {
     fn new(more: &str) -> Self {
         let plan = plan(more);
         let shared = WorkerShared::new(plan.line_count(), 1, 2, 1);
-        let (mut retainers, mut ends) = (Vec::new(), Vec::new());
+        let mut running = Thread::new(Retransmission::new(vec![Arc::clone(&shared)]));
+        let mut retainers = Vec::new();
         for destination in 0..2 {
-            let (retainer, retained) = retention(1 << 16);
+            let (server, retainer) = prepare(&plan, destination, None).unwrap().expect("it has a server");
+            running.with(|retransmission| retransmission.add(server)).unwrap();
             retainers.push(retainer);
-            ends.push(Ends { destination, retained, shared: Arc::clone(&shared) });
         }
-        let sockets = Sockets::bind(&plan).unwrap();
-        let running = Retransmission::new(&plan, sockets, ends).start().unwrap().expect("there are servers");
-        Self { plan, retainers, shared, _running: running }
+        running.run().unwrap();
+        Self { plan, retainers, shared, running }
     }
 
     /// A client of a destination's server.
@@ -144,16 +145,64 @@ fn a_flood_is_bounded_and_the_store_goes_on() {
 #[test]
 fn a_taken_port_and_an_address_of_another_host_are_named() {
     let plan = plan("");
-    let _taken = Sockets::bind(&plan).unwrap();
-    let error = Sockets::bind(&plan).unwrap_err().to_string();
+    let _taken = prepare(&plan, 0, None).unwrap();
+    let error = prepare(&plan, 0, None).unwrap_err().to_string();
     assert!(error.starts_with("destination records: cannot listen for requests on 127.0.0.1:"), "{error}");
     assert!(error.contains("in use") && error.contains("a UDP port that nobody else uses"), "{error}");
     let mut elsewhere = plan;
     elsewhere.destinations[0].retransmission = None;
     elsewhere.destinations[1].retransmission.as_mut().unwrap().address = "192.0.2.77:18000".parse().unwrap();
-    let error = Sockets::bind(&elsewhere).unwrap_err().to_string();
+    let error = prepare(&elsewhere, 1, None).unwrap_err().to_string();
     assert!(error.starts_with("destination messages: cannot listen for requests on 192.0.2.77:18000"), "{error}");
-    elsewhere.destinations[1].retransmission = None;
-    let none = Retransmission::new(&elsewhere, Sockets::bind(&elsewhere).unwrap(), Vec::new());
-    assert!(none.start().unwrap().is_none(), "nothing to serve, no thread");
+    assert!(prepare(&elsewhere, 0, None).unwrap().is_none(), "nothing to serve");
+}
+
+#[test]
+fn who_goes_frees_its_address_and_its_number_and_the_others_go_on() {
+    let mut rig = Rig::new("");
+    for retainer in &mut rig.retainers {
+        assert!(retainer.retain(&[&packet(1, 1, b"\0\x01a")]));
+    }
+    let (gone, other) = (rig.client(0), rig.client(1));
+    let mut buffer = [0; 64];
+    for client in [&gone, &other] {
+        client.send(&packet(1, 1, b"")).unwrap();
+        client.recv(&mut buffer).expect("an answer");
+    }
+    rig.wait_for(0, |counts| counts.answers == 1);
+    rig.running.with(|retransmission| retransmission.remove(0)).unwrap();
+    assert_eq!(rig.shared.retransmission(0), RetransmissionCounts::default(), "who takes its number begins at zero");
+    assert!(!rig.retainers[0].retain(&[&[0; 1 << 16]]), "no ring has room for this");
+    // The kernel says that nobody listens there any more.
+    gone.send(&packet(1, 1, b"")).unwrap();
+    assert_eq!(gone.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    other.send(&packet(1, 1, b"")).unwrap();
+    other.recv(&mut buffer).expect("the other one still answers");
+
+    let (server, mut retainer) = prepare(&rig.plan, 0, None).expect("the address is free").unwrap();
+    rig.running.with(|retransmission| retransmission.add(server)).unwrap();
+    gone.send(&packet(1, 1, b"")).unwrap();
+    rig.wait_for(0, |counts| counts.requests == 1 && counts.answers == 0);
+    assert!(retainer.retain(&[&packet(7, 1, b"\0\x01b")]));
+    rig.wait_for(0, |counts| counts.next_sequence == 8);
+    gone.send(&packet(7, 1, b"")).unwrap();
+    let length = gone.recv(&mut buffer).expect("an answer of its own");
+    assert_eq!(buffer[..length], packet(7, 1, b"\0\x01b"));
+}
+
+#[test]
+fn who_takes_the_place_of_another_takes_its_address_without_a_pause() {
+    let mut rig = Rig::new("");
+    let address = rig.plan.destinations[0].retransmission.as_ref().unwrap().address;
+    let socket = rig.running.with(move |retransmission| retransmission.socket(address)).unwrap();
+    let (server, mut retainer) = prepare(&rig.plan, 0, socket).expect("the address is its own").unwrap();
+    assert!(retainer.retain(&[&packet(1, 1, b"\0\x01b")]));
+    let client = rig.client(0);
+    rig.running.with(|retransmission| retransmission.remove(0)).unwrap();
+    client.send(&packet(1, 1, b"")).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    rig.running.with(|retransmission| retransmission.add(server)).unwrap();
+    let mut buffer = [0; 64];
+    let length = client.recv(&mut buffer).expect("a request of the time between waits in the socket");
+    assert_eq!(buffer[..length], packet(1, 1, b"\0\x01b"));
 }

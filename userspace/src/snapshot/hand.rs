@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::{Failure, Job, Snapshot, WORKER_LIMIT};
+use super::{Failure, Run, Snapshot, WORKER_LIMIT};
 use crate::clock::monotonic_ns;
 use crate::feed::transport::moldudp64::{HEADER_BYTES, HEARTBEAT, write_header};
 use crate::feed::{JoinState, Session};
@@ -13,7 +13,7 @@ use crate::feed::{JoinState, Session};
 /// Packets are handed over in bursts of about this length, nanoseconds.
 const BURST_NS: u64 = 200_000;
 
-impl Job {
+impl Run {
     /// Hands a snapshot to the worker; waits until the channel has begun with it.
     pub(super) fn hand_over(&mut self, session: &Session, snapshot: &Snapshot) -> Result<(), Failure> {
         self.say_in(session, snapshot.next, HEARTBEAT);
@@ -21,7 +21,7 @@ impl Job {
         if self.state() != JoinState::Arriving {
             return Err(Failure::NotTaken);
         }
-        let mut budget = Budget::new(self.plan.messages_per_second);
+        let mut budget = Budget::new(self.job.plan.messages_per_second);
         snapshot.packets(session, |packet, cost| {
             budget.wait(cost);
             self.hand(packet)
@@ -57,7 +57,7 @@ impl Job {
             }
             let is_taken = {
                 let mut packets = self.ends.packets.lock().unwrap_or_else(PoisonError::into_inner);
-                packets.hand(self.line, packet, monotonic_ns())
+                packets.hand(self.job.line, packet, monotonic_ns())
             };
             if is_taken {
                 return true;

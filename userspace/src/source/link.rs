@@ -36,11 +36,11 @@ enum State {
 
 /// One channel that comes over TCP.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     /// Index into `Plan::channels`.
     pub(super) channel: usize,
-    /// Index into `Source::ends`.
-    pub(super) ends: usize,
+    /// Index into `Plan::workers`.
+    pub(super) worker: usize,
     name: String,
     line: LineIndex,
     plan: SoupPlan,
@@ -56,7 +56,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(plan: &Plan, channel: usize, ends: usize, login: Login) -> Self {
+    pub(super) fn new(plan: &Plan, channel: usize, login: Login) -> Self {
         let channel_plan = &plan.channels[channel];
         let soup = channel_plan.soup.clone().expect("a channel over TCP");
         let ms = |ms: u64| ms * 1_000_000;
@@ -74,7 +74,7 @@ impl Link {
         });
         Self {
             channel,
-            ends,
+            worker: channel_plan.worker,
             name: channel_plan.name.clone(),
             line: plan.soup_line(channel),
             plan: soup,

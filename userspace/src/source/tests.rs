@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::beside::Thread;
 use crate::config::sample::{DESTINATION, one_channel};
 use crate::feed::transport::moldudp64::{self, Blocks};
 use crate::feed::transport::{PacketHeader, PacketKind};
@@ -39,7 +40,7 @@ struct Rig {
     rx: HandoffRx,
     frames: Frames,
     line: u16,
-    running: Option<Beside>,
+    running: Thread<Source>,
 }
 
 impl Rig {
@@ -47,8 +48,10 @@ impl Rig {
         let (datagrams, rx) = handoff(datagrams);
         let shared = WorkerShared::new(plan.line_count(), 1, 1, 2);
         let ends = vec![Ends { worker: 0, datagrams, shared: Arc::clone(&shared) }];
-        let running = Source::new(plan, ends).unwrap().start().unwrap();
-        assert!(running.is_some());
+        let mut running = Thread::new(Source::new(ends));
+        running.run().unwrap();
+        let link = prepare(plan, 0).unwrap().expect("it comes over TCP");
+        running.with(|source| source.add(link)).unwrap();
         Self { shared, rx, frames: Frames::heap(256, 2048), line: plan.soup_line(0), running }
     }
 
@@ -161,7 +164,7 @@ fn a_broken_stream_goes_on_at_the_other_server_with_the_next_message() {
     rig.wait_for(|counts| counts.messages == 4);
     let counts = rig.counts();
     assert_eq!((counts.logins, counts.rejects, counts.old_sessions, counts.disconnects), (3, 1, 1, 1), "{counts:?}");
-    drop(rig.running.take());
+    rig.running.end();
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(b"\0\x01O"), "the handler says goodbye when it stops: {rest:?}");
@@ -260,19 +263,15 @@ fn a_password_comes_from_its_file_and_is_in_no_message() {
     let (one, first) = listen();
     let mut plan = plan(&[first], "");
     plan.channels[0].soup.as_mut().unwrap().password = Password::File(path.clone());
-    let source = |plan: &Plan| {
-        let shared = WorkerShared::new(plan.line_count(), 1, 1, 2);
-        Source::new(plan, vec![Ends { worker: 0, datagrams: handoff(8).0, shared }])
-    };
-    let error = source(&plan).unwrap_err().to_string();
+    let error = prepare(&plan, 0).unwrap_err().to_string();
     assert!(
         error.starts_with("channel itch/equities: cannot read the password from ") && error.contains("No such file")
     );
     std::fs::write(&path, "much too long for it\n").unwrap();
-    let error = source(&plan).unwrap_err().to_string();
+    let error = prepare(&plan, 0).unwrap_err().to_string();
     assert!(error.contains("at most 10") && !error.contains("much"), "{error}");
     std::fs::write(&path, "secret\n").unwrap();
-    let running = source(&plan).unwrap().start().unwrap();
+    let running = Rig::new(&plan, 8);
     accept(&one);
     drop(running);
     assert!(!format!("{plan:?}").contains("secret"));

@@ -52,6 +52,12 @@ pub enum Command {
         /// What it takes.
         route: Box<Route>,
     },
+    /// Tell the recovery thread all that a channel misses, without waiting for the other line. `channel` is an index into
+    /// `Plan::channels`.
+    Hurry {
+        /// Index into `Plan::channels`.
+        channel: usize,
+    },
     /// Leave the loop after flushing what is open.
     Stop,
 }

@@ -2,6 +2,8 @@
 //! thread hands it over → the consumer's check.
 #![forbid(unsafe_code)]
 
+use std::sync::{Arc, Mutex};
+
 use feedhandler::config::midnights;
 use feedhandler::config::plan::Plan;
 use feedhandler::feed::JoinState;
@@ -101,7 +103,7 @@ pub struct Outcome {
 
 /// The snapshot's thread in simulated time.
 struct Hand {
-    packets: Handoff,
+    packets: Arc<Mutex<Handoff>>,
     line: u16,
     /// What is to be handed, and when at the earliest, the last first.
     script: Vec<(u64, Vec<u8>)>,
@@ -115,7 +117,8 @@ impl Hand {
             && let Some((at_ns, packet)) = self.script.last()
             && *at_ns <= now_ns
         {
-            if !self.packets.hand(self.line, packet, base_ns + now_ns) {
+            let mut packets = self.packets.lock().expect("nobody panics here");
+            if !packets.hand(self.line, packet, base_ns + now_ns) {
                 break;
             }
             self.script.pop();
@@ -186,14 +189,15 @@ pub fn run(scenario: &Scenario) -> Outcome {
     let plan = scenario.plan();
     let joined = (messages as f64 * scenario.join) as u64;
     let next = joined.saturating_add_signed(scenario.taken);
-    let (bench, packets_end, ends) = BenchWorker::joining(&plan);
+    let (bench, ends) = BenchWorker::joining(&plan);
     let started_ns = bench.base_ns.wrapping_add(bench.utc_offset_ns);
     let midnights = midnights("America/New_York", started_ns).expect("a known zone");
     let midnight_ns = *midnights.iter().rfind(|midnight| **midnight <= started_ns).expect("a midnight before now");
     let settings = ServerSettings { seed, session, loss: 0.02, ..ServerSettings::default() };
-    let asker = ends.map(|ends| Asker::new(&plan, ends, vec![RetransmissionServer::new(settings, Day::new(&day))]));
+    let server = || vec![RetransmissionServer::new(settings, Day::new(&day))];
+    let asker = plan.channels[0].recovery.is_some().then(|| Asker::new(&plan, ends.recovery, server()));
     let hand = Hand {
-        packets: packets_end,
+        packets: ends.snapshot.packets,
         line: plan.snapshot_line(0),
         script: Vec::new(),
         rng: ChaCha8Rng::seed_from_u64(seed ^ 0x5714),

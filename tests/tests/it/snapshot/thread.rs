@@ -3,15 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use feedhandler::beside::Beside;
 use feedhandler::clock::monotonic_ns;
 use feedhandler::config::midnights;
 use feedhandler::feed::{ChannelState, JoinState};
 use feedhandler::metrics::{ChannelCounts, SnapshotCounts};
-use feedhandler::snapshot;
+use feedhandler::snapshot::{self, Snapshots, Waiting};
 use feedhandler_testkit::consumer::{CheckSettings, Checker, Sent, SessionTruth, joined_truth};
 use feedhandler_testkit::day::{Day, DaySettings};
 use feedhandler_testkit::glimpse::server::{GlimpseServer, Manner};
@@ -50,7 +48,7 @@ fn server(messages: Vec<Vec<u8>>) -> GlimpseServer {
 /// A handler's channel that is joined late.
 struct Late {
     bench: BenchWorker,
-    running: Option<Beside>,
+    running: Option<Snapshots>,
     checker: Checker,
     day: Day,
     sequence: u64,
@@ -67,7 +65,7 @@ impl Late {
             addresses.join(", ")
         );
         let plan = plan_with(50, 8192, &more);
-        let (bench, packets, _) = BenchWorker::joining(&plan);
+        let (bench, ends) = BenchWorker::joining(&plan);
         let started_ns = bench.base_ns.wrapping_add(bench.utc_offset_ns);
         let midnights = midnights("America/New_York", started_ns).expect("a known zone");
         let midnight_ns = *midnights.iter().rfind(|midnight| **midnight <= started_ns).expect("a midnight");
@@ -75,9 +73,10 @@ impl Late {
         live.by_ref().take(FIRST as usize - 1).for_each(drop);
         let truth = if is_joined { joined_truth(SESSION, &day(), NEXT) } else { late_truth() };
         let checker = Checker::new(CheckSettings { publisher_id: 2, midnight_ns, started_ns }, vec![truth]);
-        let shared = Arc::clone(&bench.link.shared);
-        let ends = snapshot::Ends { worker: 0, packets: Arc::new(Mutex::new(packets)), shared };
-        let running = Some(snapshot::start(&plan, &[ends]).expect("threads"));
+        let mut snapshots = Snapshots::new(vec![ends.snapshot]);
+        let job = snapshot::prepare(&plan, 0).expect("a login that can be sent").expect("it begins with a snapshot");
+        snapshots.add(job, Waiting::new().expect("a thread"));
+        let running = Some(snapshots);
         Self { bench, running, checker, day: live, sequence: FIRST, began: Instant::now(), longest: Duration::ZERO }
     }
 

@@ -38,6 +38,7 @@ impl Arbiter {
         let is_late = header.sequence > first && self.deadlines.backfill_ns > 0;
         self.backfill = is_late.then(Backfill::default);
         self.end = None;
+        self.hurried = 0;
         self.first_drop_ns = None;
         self.stale = false;
         self.begin_courses();

@@ -15,6 +15,11 @@ const MOST_HELD: usize = 512;
 pub type Holes = ArrayVec<(u64, u64), HOLES>;
 
 impl Channel {
+    /// All that is missing now is told by [`Self::holes`] from now on, whether the other line had its time or not.
+    pub fn hurry(&mut self) {
+        self.arbiter.hurry();
+    }
+
     /// Finds the nearest holes for which the other line had its time. A hole that is no longer told is filled or given up.
     pub fn holes(&self, holes: &mut Holes) {
         holes.clear();

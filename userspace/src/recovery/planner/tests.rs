@@ -260,3 +260,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_will_not_wait_has_all_asked_for_anew_at_once_of_the_next_server() {
+    let mut planner = Planner::new(settings());
+    assert_eq!(planner.hurry(0), 0, "nothing is missing");
+    planner.want(SESSION, [(5, 8), (20, 22), (30, 31)], MS);
+    assert_eq!(asks(&mut planner, MS), [(0, 5, 3), (0, 20, 2), (0, 30, 1)]);
+    planner.answer(0, &packet(&SESSION, 20, 2), 2 * MS).unwrap();
+    assert!(asks(&mut planner, 4 * MS).is_empty(), "a timeout is 10 ms");
+    assert_eq!(planner.hurry(4 * MS), 6);
+    assert_eq!(asks(&mut planner, 4 * MS), [(1, 5, 3), (1, 20, 2), (1, 30, 1)], "also what was answered");
+    assert_eq!(planner.answer(0, &packet(&SESSION, 5, 3), 5 * MS), Ok(()), "a late answer is used");
+    // Around again, though the first one is to rest.
+    planner.refused(0, 5 * MS);
+    planner.want(SESSION, [(30, 31)], 6 * MS);
+    assert_eq!(planner.hurry(6 * MS), 1);
+    assert_eq!(asks(&mut planner, 6 * MS), [(0, 30, 1)]);
+}
+
+#[test]
+fn who_will_not_wait_gets_no_more_requests_than_the_venue_allows() {
+    let mut planner = Planner::new(settings());
+    planner.want(SESSION, [(1, 1_000_000)], 0);
+    let mut sent = 0;
+    for now_ns in (0..1_000 * MS).step_by(100_000) {
+        assert_eq!(planner.hurry(now_ns), 999_999);
+        sent += asks(&mut planner, now_ns).len();
+    }
+    assert!((900..=1_004).contains(&sent), "{sent} in a second, of 1000");
+}

@@ -50,6 +50,22 @@ fn holes_are_told_when_the_other_line_had_its_time_and_not_when_they_are_filled(
     assert_eq!((rig.take().as_str(), holes(&rig)), ("1-6 lost 6-9 9-10", vec![]));
 }
 
+#[test]
+fn who_will_not_wait_is_told_what_is_missing_now_and_of_no_later_hole() {
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 1).unwrap();
+    rig.data(A, 5, 1).unwrap();
+    rig.data(A, 8, 1).unwrap();
+    rig.poll(50);
+    assert_eq!(holes(&rig), [], "the other line still has its time");
+    rig.channel.hurry();
+    assert_eq!(holes(&rig), [(2, 5), (6, 8)]);
+    rig.data(A, 11, 1).unwrap();
+    assert_eq!(holes(&rig), [(2, 5), (6, 8)]);
+    rig.poll(200);
+    assert_eq!(holes(&rig), [(2, 5), (6, 8), (9, 11)]);
+}
+
 proptest! {
     /// Holes are what a plain set says is missing: of all that is known to exist, what did not come.
     #[test]
