@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::beside::threads::{Ends, PreparedChannel, PreparedDestination, Threads};
 use crate::clock;
+use crate::config::Loaded;
 use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
 use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
@@ -27,7 +28,7 @@ use crate::worker::shared::WorkerLink;
 /// Time between two looks at a worker that is to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Runs the plan until SIGINT or SIGTERM.
+/// Runs what was loaded, or what it was changed to before the last stop, until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
 /// recovery, snapshots, retransmission, workers pinned and polling → subscriptions (join, rule, line), TCP logins → control plane.
@@ -37,8 +38,10 @@ const STOP_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// # Errors
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
-pub fn run(plan: Plan) -> anyhow::Result<()> {
-    let plan = Arc::new(plan);
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let written = loaded.config.clone();
+    let loaded = control::resume(loaded);
+    let plan = Arc::new(loaded.plan.clone());
     // First of all: without privileges the control socket's directory would be refused, too, and hide the cause.
     privilege::check(&plan)?;
     limits::raise_open_files(&plan);
@@ -63,6 +66,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
         facts.push(interface);
     }
     let desk = Desk::new(Arc::clone(&plan), interfaces, links, Arc::clone(&threads));
+    desk.set_config(loaded, written);
     // Threads inherit: none that is made from here on has what this one has not. But keepers mend, and need it all.
     let keepers = keeper::start(&plan, &desk, facts, nics)?;
     let mut up =

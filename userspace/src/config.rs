@@ -4,9 +4,10 @@
 //! Nothing here looks at the network: whether an interface exists and has a carrier is found out at start.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod check;
+mod differ;
 mod error;
 pub mod file;
 mod locate;
@@ -17,11 +18,24 @@ pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+pub use differ::{Differing, differing};
 pub use error::{ConfigError, Problem};
 pub use file::Config;
 pub use midnights::{TimeZoneError, midnights};
 
+use check::For;
 use plan::Plan;
+
+/// A configuration, and what will run of it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// As written.
+    pub config: Config,
+    /// As checked.
+    pub plan: Plan,
+    /// Where it was read.
+    pub file: PathBuf,
+}
 
 /// What the checks have to know of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +60,32 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it, each in one line: file, line, key, value and what is legal.
     pub fn load(path: impl AsRef<Path>) -> Result<Plan, ConfigError> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { file: path.display().to_string(), source })?;
-        Self::parse(&text, &path.display().to_string(), &Host::this())
+        Self::load_whole(path).map(|loaded| loaded.plan)
+    }
+
+    /// The same, with the configuration as it is written.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_whole(path: impl AsRef<Path>) -> Result<Loaded, ConfigError> {
+        let (config, plan, file) = Self::read(path.as_ref(), For::Start)?;
+        Ok(Loaded { config, plan, file })
+    }
+
+    /// The same for a handler that runs already: what nothing uses is no mistake.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn reload(path: impl AsRef<Path>) -> Result<Loaded, ConfigError> {
+        let (config, plan, file) = Self::read(path.as_ref(), For::Running)?;
+        Ok(Loaded { config, plan, file })
+    }
+
+    fn read(path: &Path, purpose: For) -> Result<(Self, Plan, PathBuf), ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let (config, plan) = Self::whole(&text, &file, &Host::this(), purpose)?;
+        Ok((config, plan, path.to_owned()))
     }
 
     /// Parses and checks a configuration; `file` is the name that errors give.
@@ -57,12 +93,25 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str, file: &str, host: &Host) -> Result<Plan, ConfigError> {
+        Self::whole(text, file, host, For::Start).map(|(_, plan)| plan)
+    }
+
+    fn whole(text: &str, file: &str, host: &Host, purpose: For) -> Result<(Self, Plan), ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::syntax(file, text, &error))?;
-        check::plan(&config, host).map_err(|problems| {
+        let checked = check::plan(&config, host, purpose).map_err(|problems| {
             let lines = locate::Lines::new(text);
             let problems =
                 problems.into_iter().map(|problem| Problem { line: lines.of(&problem.key), ..problem }).collect();
             ConfigError::Invalid { file: file.to_owned(), problems }
-        })
+        });
+        checked.map(|plan| (config, plan))
+    }
+
+    /// Checks a configuration that is to replace one that runs: what nothing uses is no mistake.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn check_running(&self, host: &Host) -> Result<Plan, Vec<Problem>> {
+        check::plan(self, host, For::Running)
     }
 }

@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod apply;
+mod change;
 pub mod cli;
+mod drain;
 mod error;
 mod events;
 mod groups;
@@ -37,6 +40,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xdp_ebpf::{LineStats, Verdict};
 
 pub use access::{AccessCounts, CredentialError, NewToken, Role, TokenError};
+pub use change::ChangeError;
+pub use drain::DrainError;
 pub use error::ControlError;
 pub use interfaces::HealError;
 pub use latency::Round;
@@ -46,6 +51,7 @@ pub use recover::RecoverError;
 pub use routes::RouteError;
 pub use select::{SelectError, Selector};
 pub use serve::serve;
+pub use state::resume;
 
 use crate::beside::threads::Threads;
 use crate::clock::{monotonic_ns, utc_ns};
@@ -97,6 +103,14 @@ pub struct Desk {
     unsaved: AtomicU64,
     /// Intervals that could not be written to the log of latencies.
     latency_log_failures: AtomicU64,
+    /// The configuration that runs; locked for as long as a change of it takes.
+    running: Mutex<Option<change::Running>>,
+    /// What differs from the file, for the next start; locked for moments only.
+    changed: Mutex<Option<state::Changed>>,
+    /// Its hash; locked for moments only.
+    hash: Mutex<String>,
+    /// Locked while workers' ports, or what they are to carry, change.
+    wiring: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -159,6 +173,10 @@ impl Desk {
             state_file,
             unsaved: AtomicU64::new(0),
             latency_log_failures: AtomicU64::new(0),
+            running: Mutex::default(),
+            changed: Mutex::default(),
+            hash: Mutex::default(),
+            wiring: Mutex::default(),
         })
     }
 
@@ -225,9 +243,13 @@ impl Desk {
     /// The kernel's.
     pub fn line_stats(&self, line: usize) -> Result<Option<LineStats>, SteeringError> {
         let Some(interface) = self.plan().lines.get(line).map(|line| line.interface) else { return Ok(None) };
-        let interface = &self.interfaces[interface];
+        Ok(self.counted_by_filter(line, interface)?.map(|counted| self.since_renewed(line, counted)))
+    }
+
+    /// What the program has counted under a line's number, also for lines that had it before.
+    fn counted_by_filter(&self, line: usize, interface: usize) -> Result<Option<LineStats>, SteeringError> {
         let index = u16::try_from(line).expect("a plan has at most 1024 lines");
-        locked(&interface.steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
+        locked(&self.interfaces[interface].steering).as_ref().map(|steering| steering.line_stats(index)).transpose()
     }
 
     /// Why the handler is not ready: a worker that is not alive, an interface that is out, a desired line that is not in

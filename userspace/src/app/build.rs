@@ -148,6 +148,7 @@ fn unrouted(plan: &Plan, destination: usize) -> Stream {
         format: wanted.format,
         payload_bytes: wanted.payload_bytes,
     })
+    .routed(&wanted.route)
 }
 
 /// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of

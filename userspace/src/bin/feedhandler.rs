@@ -124,7 +124,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Metrics => print(&feedhandler::metrics::table::markdown().context("cannot write the table")?),
         Verb::LatencyReport { logs, from, to, output } => report(&logs, from, to, output.as_deref())?,
         Verb::Doctor { config, json } => return examine(config.as_deref(), json),
-        Verb::Run { config } => feedhandler::app::run(load(&config)?)?,
+        Verb::Run { config } => feedhandler::app::run(Config::load_whole(&config)?)?,
         Verb::Check { config } => {
             let plan = load(&config)?;
             println!(

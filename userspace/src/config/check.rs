@@ -60,8 +60,17 @@ const PRIVILEGES: [(&str, Privileges); 3] = [
     (Privileges::Keep.label(), Privileges::Keep),
 ];
 
+/// What is asked of a configuration beyond that every value is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// A start: what nothing uses is most likely a mistake.
+    Start,
+    /// What runs already: the last channel of a worker, or of all, may go and come again.
+    Running,
+}
+
 /// Checks a configuration.
-pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
+pub(super) fn plan(config: &Config, host: &Host, purpose: For) -> Result<Plan, Vec<Problem>> {
     let mut check = Checker::default();
     let handler = &config.handler;
     check.name("handler.name", &handler.name, NAME_BYTES);
@@ -80,10 +89,10 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
         lines: Slots::default(),
         destinations: Slots::default(),
     };
-    let line_queues = feeds::check(&mut check, &config.feed, &mut plan);
+    let line_queues = feeds::check(&mut check, &config.feed, &mut plan, purpose);
     outputs::check(&mut check, &config.destination, &mut plan);
     if check.problems.is_empty() {
-        queues::assign(&mut check, &mut plan, &line_queues);
+        queues::assign(&mut check, &mut plan, &line_queues, purpose);
         nic::together(&mut check, &config.interface, &mut plan, &line_queues);
     }
     make_room(&mut plan);

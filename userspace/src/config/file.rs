@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// `[handler]`
@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 /// `[handler]`: this instance.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "config/feedhandler.toml documents every key, and a test holds the two together")]
 pub struct Handler {
@@ -48,7 +48,7 @@ pub struct Handler {
 }
 
 /// `[handler.tls]`: what the control service shows its clients over TCP, and which of them it lets in.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Tls {
@@ -60,7 +60,7 @@ pub struct Tls {
 }
 
 /// `[[interface]]`: a network interface and how frames are exchanged with it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Interface {
@@ -77,7 +77,7 @@ pub struct Interface {
 }
 
 /// `[interface.nic]`: settings of the interface's driver and NIC while the handler runs.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Nic {
@@ -97,7 +97,7 @@ pub struct Nic {
 }
 
 /// `[[worker]]`: a thread, its core and its frames.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Worker {
@@ -111,7 +111,7 @@ pub struct Worker {
 }
 
 /// `[[feed]]`: one exchange product.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Feed {
@@ -125,7 +125,7 @@ pub struct Feed {
 }
 
 /// `[[feed.channel]]`: one sequenced stream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Channel {
@@ -146,7 +146,7 @@ pub struct Channel {
 }
 
 /// `[feed.channel.soupbintcp]`: the servers of a channel that comes over TCP.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct SoupBinTcp {
@@ -173,7 +173,7 @@ impl fmt::Debug for SoupBinTcp {
 }
 
 /// `[feed.channel.recovery]`: who is asked for what all lines have lost.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Recovery {
@@ -186,7 +186,7 @@ pub struct Recovery {
 }
 
 /// `[feed.channel.snapshot]`: who has a snapshot for a late start.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Snapshot {
@@ -201,7 +201,7 @@ pub struct Snapshot {
 }
 
 /// `[[feed.channel.line]]`: the A or B copy of a channel.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Line {
@@ -215,7 +215,7 @@ pub struct Line {
 }
 
 /// `[[destination]]`: one output stream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Destination {
@@ -236,7 +236,7 @@ pub struct Destination {
 }
 
 /// `[destination.retransmission]`: what consumers can have again.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "as above")]
 pub struct Retransmission {

@@ -7,6 +7,7 @@ mod access;
 mod gaps;
 mod interface;
 mod latency_log;
+mod rebase;
 mod retransmission;
 mod route;
 mod slots;
@@ -23,6 +24,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
 pub use latency_log::LatencyLogPlan;
+pub use rebase::{Moves, RebaseError, Rebased, rebase};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
 pub use route::{RecordKind, RoutePlan};
 pub use slots::Slots;

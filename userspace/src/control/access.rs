@@ -69,7 +69,8 @@ impl Kind {
     pub(super) const fn limit(self) -> Duration {
         match self {
             Self::Look | Self::Stream => Duration::from_secs(10),
-            Self::Change => Duration::from_secs(60),
+            // Longer than the longest that a drain may be asked to wait.
+            Self::Change => Duration::from_secs(70),
         }
     }
 }

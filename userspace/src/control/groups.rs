@@ -7,6 +7,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use xdp_ebpf::LineStats;
+
 use super::{ControlError, Desk, locked};
 use crate::clock::monotonic_ns;
 use crate::config::plan::Mode;
@@ -39,6 +41,8 @@ struct Watch {
     is_singing: AtomicBool,
     /// Whether it could not be opened when it was last tried: then the packets that nobody counts are not none.
     is_deaf: AtomicBool,
+    /// What the filter had counted under the line's number when the line was added.
+    before: Mutex<LineStats>,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +122,25 @@ impl Desk {
             reasons.push(format!("line {name} of `{channel}` is not steered: the kernel's stack gets its packets"));
         }
         reasons
+    }
+
+    /// Begins to count anew for a line that is added under this number.
+    pub(super) fn renew_group(&self, line: usize, interface: usize) {
+        let watch = &self.groups.watches[line];
+        watch.packets.store(0, Relaxed);
+        watch.is_deaf.store(false, Relaxed);
+        let counted = self.counted_by_filter(line, interface).ok().flatten();
+        *locked(&watch.before) = counted.unwrap_or_default();
+    }
+
+    /// What the filter has counted for the line that has the number now.
+    pub(super) fn since_renewed(&self, line: usize, counted: LineStats) -> LineStats {
+        let before = *locked(&self.groups.watches[line].before);
+        LineStats {
+            packets: counted.packets.saturating_sub(before.packets),
+            bytes: counted.bytes.saturating_sub(before.bytes),
+            last_seen_ns: if counted.packets > before.packets { counted.last_seen_ns } else { 0 },
+        }
     }
 
     /// Joins a line's group.

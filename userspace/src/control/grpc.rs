@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use feedhandler_proto::v1::{
     ChangeRequest, ChangeResponse, DrainRequest, DrainResponse, GetConfigRequest, GetConfigResponse, GetLatencyRequest,
@@ -82,16 +83,20 @@ impl Control for ControlService {
         stream::latencies(&self.desk, request.into_inner()).map(Response::new)
     }
 
-    async fn change(&self, _: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("Change"))
+    async fn change(&self, request: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {
+        let by = caller(&request);
+        let request = request.into_inner();
+        self.at_desk(move |desk| Ok(desk.change(&request, &by)?)).await
     }
 
-    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("Reload"))
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ChangeResponse>, Status> {
+        let by = caller(&request);
+        let ReloadRequest { dry_run } = request.into_inner();
+        self.at_desk(move |desk| Ok(desk.reload(dry_run, &by)?)).await
     }
 
     async fn get_config(&self, _: Request<GetConfigRequest>) -> Result<Response<GetConfigResponse>, Status> {
-        Err(Status::unimplemented("GetConfig"))
+        self.at_desk(|desk| Ok(desk.config()?)).await
     }
 
     async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RecoverResponse>, Status> {
@@ -104,8 +109,18 @@ impl Control for ControlService {
         .await
     }
 
-    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
-        Err(Status::unimplemented("Drain"))
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        let by = caller(&request);
+        let DrainRequest { channel, timeout_ms } = request.into_inner();
+        let patience = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms.into()));
+        if patience.is_some_and(|patience| patience > super::drain::MOST_WAIT) {
+            let most = super::drain::MOST_WAIT.as_millis();
+            return Err(refusal::violations([("timeout_ms", format!("timeout_ms = {timeout_ms}: at most {most}"))]));
+        }
+        if channel.is_empty() {
+            return Err(refusal::violations([("channel", "channel: must be given, as feed/channel")]));
+        }
+        self.at_desk(move |desk| Ok(desk.drain(&channel, patience, &by)?)).await
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<SubscribeResponse>, Status> {

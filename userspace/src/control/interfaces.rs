@@ -137,6 +137,7 @@ impl Desk {
     /// # Errors
     /// What failed first; this can be tried again after another [`Self::vacate`].
     pub fn take_into_use(&self, interface: usize) -> Result<NetInterface, HealError> {
+        let _wiring = locked(&self.wiring);
         let cookie = self.attach(interface)?;
         let (mode, jumbo) = (self.mode_in_force(interface), self.interfaces[interface].jumbo);
         let (link, ports) = reopen(&self.plan(), interface, mode, jumbo, cookie, &self.enabled_lines())?;

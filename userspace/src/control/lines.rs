@@ -66,8 +66,18 @@ impl Held {
         LineState { desired: self.desired, in_force: self.is(Turn::On), error: self.error.clone() }
     }
 
+    /// Whether it is to be subscribed.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.desired
+    }
+
+    /// Says whether it is to be subscribed; nothing follows from that alone.
+    pub(super) const fn want(&mut self, desired: bool) {
+        self.desired = desired;
+    }
+
     /// Whether all parts are as `turn` leaves them.
-    fn is(&self, turn: Turn) -> bool {
+    pub(super) fn is(&self, turn: Turn) -> bool {
         let on = turn == Turn::On;
         self.membership.is_some() == on && self.has_rule == on && self.enabled == Some(on)
     }
@@ -87,7 +97,7 @@ impl Held {
 
 /// One way or the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     On,
     Off,
 }
@@ -164,15 +174,17 @@ impl Desk {
                 held[line].error = None;
                 self.show(line, &held[line]);
             }
-            self.save(&held);
         }
         drop(held);
+        if result.is_ok() {
+            self.save();
+        }
         self.tell_switched(&changed, turn, by, result.as_ref().err());
         result.map(|()| Changes { changed, unchanged })
     }
 
     /// Turns every line, or none.
-    fn turn_all(&self, changed: &[usize], held: &mut [Held], turn: Turn) -> Result<(), ControlError> {
+    pub(super) fn turn_all(&self, changed: &[usize], held: &mut [Held], turn: Turn) -> Result<(), ControlError> {
         if let Some((line, error)) = self.without_room(changed) {
             held[line].error = Some(error.to_string());
             self.show(line, &held[line]);
@@ -189,17 +201,19 @@ impl Desk {
         Ok(())
     }
 
-    /// Keeps what is desired for the next start. Where it cannot be, the change is in force all the same.
-    fn save(&self, held: &[Held]) {
+    /// Keeps what is desired, and what was changed, for the next start. Where it cannot be, the change is in force all the same.
+    pub(super) fn save(&self) {
         let Some(file) = &self.state_file else { return };
-        if let Err(error) = file.save(&self.plan(), held.iter().map(|held| held.desired)) {
+        // Together: what is saved last is what holds last.
+        let (held, changed) = (locked(&self.lines), locked(&self.changed));
+        if let Err(error) = file.save(&self.plan(), held.iter().map(|held| held.desired), changed.as_ref()) {
             self.unsaved.fetch_add(1, Relaxed);
-            tracing::error!(%error, "subscriptions are not saved: the next start will not know of this change");
+            tracing::error!(%error, "changes are not saved: the next start will not know of them");
         }
     }
 
     /// Who changed what goes to the log and to everybody who watches, also when it failed.
-    fn tell_switched(&self, lines: &[usize], turn: Turn, by: &str, error: Option<&ControlError>) {
+    pub(super) fn tell_switched(&self, lines: &[usize], turn: Turn, by: &str, error: Option<&ControlError>) {
         let subscribed = turn == Turn::On;
         let error = error.map(ToString::to_string).unwrap_or_default();
         for &line in lines {

@@ -31,7 +31,7 @@ impl Desk {
     pub fn set_route(&self, destination: usize, route: &RoutePlan) -> Result<(), RouteError> {
         let channel = self.plan().destinations[destination].channel;
         let link = self.link_of_channel(channel);
-        let worker = || self.plan().workers[link.index].name.clone();
+        let worker = || self.fixed.workers[link.index].name.clone();
         let deadline = Instant::now() + WORKER_PATIENCE;
         let mut command = Command::SetRoute { destination, route: Route::new(route) };
         let number = loop {

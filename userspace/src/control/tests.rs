@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod canary;
+mod change;
 mod metrics;
 mod recover;
 mod routes;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
-use crate::config::{Config, Host};
+use crate::config::Config;
 use crate::worker::shared::{COMMAND_QUEUE, Event, Wanted, WorkerShared};
 
 /// Takes commands like a worker, and notes them.
@@ -38,6 +39,8 @@ struct WorkerStub {
     switched: Mutex<Vec<(usize, bool)>>,
     /// Destinations that got a route, with what says which.
     routed: Mutex<Vec<(usize, String)>>,
+    /// What edits had it do: streams, lines and channels out, channels, lines and streams in.
+    edited: Mutex<Vec<[Vec<usize>; 6]>>,
     /// What it misses, and the way to the recovery thread.
     missing: Mutex<Option<(Wanted, rtrb::Producer<Wanted>)>>,
 }
@@ -58,6 +61,16 @@ impl WorkerStub {
                     }
                     if let Command::SetRoute { destination, route } = &command {
                         locked(&worker.routed).push((*destination, format!("{route:?}")));
+                    }
+                    if let Command::Edit(edit) = &command {
+                        locked(&worker.edited).push([
+                            edit.remove_streams.clone(),
+                            edit.remove_lines.iter().map(|line| usize::from(*line)).collect(),
+                            edit.remove_channels.clone(),
+                            edit.add_channels.iter().map(|new| new.index).collect(),
+                            edit.add_lines.iter().map(|new| usize::from(new.line)).collect(),
+                            edit.add_streams.iter().map(|new| new.stream.destination()).collect(),
+                        ]);
                     }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
@@ -133,10 +146,13 @@ impl Bench {
             groups[0],
             groups[1]
         );
-        let plan = Arc::new(Config::parse(&text, "bench.toml", &Host { cores: vec![] }).unwrap());
+        let file = directory.path().join("handler.toml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = Config::load_whole(&file).unwrap();
+        let (plan, written) = (Arc::new(loaded.plan.clone()), loaded.config.clone());
         let (command_in, commands) = rtrb::RingBuffer::new(COMMAND_QUEUE);
         let (events, event_out) = rtrb::RingBuffer::new(64);
-        let shared = WorkerShared::new(plan.line_count(), 1, 1, 1);
+        let shared = WorkerShared::new(plan.line_count(), plan.channels.room(), plan.destinations.room(), 1);
         let link = WorkerLink {
             index: 0,
             commands: command_in.into(),
@@ -146,6 +162,7 @@ impl Bench {
         };
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
+        desk.set_config(loaded, written);
         Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
     }
 

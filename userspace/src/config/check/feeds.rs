@@ -7,7 +7,7 @@ use std::net::SocketAddrV4;
 use xdp_ebpf::{MAX_LINES, MAX_QUEUES};
 
 use super::values::{Checker, quoted};
-use super::{NAME_BYTES, recovery, snapshot, soup};
+use super::{For, NAME_BYTES, recovery, snapshot, soup};
 use crate::config::file::{Channel, Feed, Line};
 use crate::config::midnights::time_zone;
 use crate::config::plan::{ChannelPlan, DecoderKind, LinePlan, Mode, OnGap, Plan, QueuePlan, StartAt, TransportKind};
@@ -33,7 +33,7 @@ struct Kind {
 }
 
 /// Adds channels and lines to the plan; returns each line's receive queue.
-pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec<QueuePlan> {
+pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan, purpose: For) -> Vec<QueuePlan> {
     let mut queues = Vec::new();
     for (i, feed) in feeds.iter().enumerate() {
         let at = format!("feed[{i}]");
@@ -64,7 +64,7 @@ pub(super) fn check(check: &mut Checker, feeds: &[Feed], plan: &mut Plan) -> Vec
             channel_of(check, &format!("{at}.channel[{j}]"), (feed, kind), channel, plan, &mut queues);
         }
     }
-    if feeds.is_empty() {
+    if feeds.is_empty() && purpose == For::Start {
         check.problem(
             "feed",
             "",

@@ -1,6 +1,7 @@
 //! What must hold together: which worker owns which queue, and whether its frames suffice.
 #![forbid(unsafe_code)]
 
+use super::For;
 use super::values::{Checker, quoted};
 use crate::config::plan::{Mode, Plan, QueuePlan, Unsubscribed};
 use crate::net::BATCH;
@@ -8,7 +9,7 @@ use crate::net::BATCH;
 /// Gives each worker the receive queues of its channels' lines and the transmit queues of their destinations.
 ///
 /// Both lines of a channel land on one worker because a channel names one worker.
-pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueuePlan]) {
+pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueuePlan], purpose: For) {
     // Per queue: who owns it, and for what.
     let mut owners: Vec<(QueuePlan, usize, String)> = Vec::new();
     for (line, queue) in plan.lines.values().zip(line_queues) {
@@ -32,7 +33,7 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
         worker.tx.iter().for_each(|queue| add(&mut worker.ports, *queue));
     }
     for (i, worker) in plan.workers.iter().enumerate() {
-        if plan.channels.values().all(|channel| channel.worker != i) {
+        if purpose == For::Start && plan.channels.values().all(|channel| channel.worker != i) {
             let reason = "no channel runs on it, and it would poll for nothing: name it in a channel, or remove it";
             check.problem(format!("worker[{i}].name"), quoted(&worker.name), reason);
             continue;
@@ -50,8 +51,10 @@ pub(super) fn assign(check: &mut Checker, plan: &mut Plan, line_queues: &[QueueP
             check.problem(format!("worker[{i}].frame_count"), worker.frame_count, reason);
         }
     }
-    unused_interfaces(check, plan);
-    idle_policies(check, plan);
+    if purpose == For::Start {
+        unused_interfaces(check, plan);
+        idle_policies(check, plan);
+    }
 }
 
 /// An AF_XDP socket is bound to a queue by one thread; kernel sockets have no such bound.

@@ -48,7 +48,7 @@ fn a_damaged_file_is_set_aside() {
     bench.desk.unsubscribe(&[0], "a test").unwrap();
     let text = std::fs::read_to_string(bench.file()).unwrap();
     let edited = text.replacen("\"line\": \"A\"", "\"line\": \"B\"", 1);
-    let newer = text.replacen("\"version\": 1", "\"version\": 2", 1);
+    let newer = text.replacen("\"version\": 2", "\"version\": 3", 1);
     for damaged in [&text[..text.len() / 2], "", "\0\0\0\0", &edited, &newer, "{\"version\":1}"] {
         std::fs::write(bench.file(), damaged).unwrap();
         assert_eq!(bench.next_start(true), [true, true], "{damaged}");
