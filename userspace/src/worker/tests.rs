@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::config::plan::RoutePlan;
 use crate::latency::Stage;
 use crate::worker::shared::WorkerLink;
 
@@ -57,4 +58,24 @@ fn latencies_wait_for_room_in_the_event_queue() {
     link.send(Command::SwapLatency(full)).unwrap();
     worker.take_command(&|| 0);
     assert!(matches!(next(), Some(Event::Latency(_))));
+}
+
+#[test]
+fn a_route_that_is_out_waits_for_room_in_the_event_queue() {
+    let (mut worker, link) = worker(1);
+    worker.report(Event::State { channel: 0, state: 0 });
+    for _ in 0..2 {
+        link.send(Command::SetRoute { destination: 0, route: Route::new(&RoutePlan::default()) }).unwrap();
+    }
+    let next = || link.events.lock().unwrap().pop().ok();
+    let applied = || link.shared.commands_applied.load(Relaxed);
+    (0..3).for_each(|_| worker.take_command(&|| 0));
+    assert_eq!((applied(), worker.route_out.is_some()), (1, true), "no command before it is handed back");
+    assert!(matches!(next(), Some(Event::State { .. })));
+    for applied_then in [2, 2] {
+        worker.take_command(&|| 0);
+        assert_eq!(applied(), applied_then);
+        assert!(matches!(next(), Some(Event::RouteOut(_))));
+    }
+    assert!(worker.route_out.is_none() && worker.events_dropped == 0);
 }
