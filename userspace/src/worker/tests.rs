@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::config::plan::RoutePlan;
 use crate::latency::Stage;
 use crate::worker::shared::WorkerLink;
 
@@ -85,4 +86,24 @@ fn what_cannot_be_added_comes_back_and_the_command_is_refused() {
     let Some(Event::Edited(edit)) = link.events.lock().unwrap().pop().ok() else { panic!("there is room") };
     assert!(!edit.is_done() && edit.add_lines.len() == 1, "there is no such channel");
     assert_eq!(link.shared.refusal(1).unwrap().raw_os_error(), Some(libc::ENOSPC));
+}
+
+#[test]
+fn a_route_that_is_out_waits_for_room_in_the_event_queue() {
+    let (mut worker, link) = worker(1);
+    worker.report(Event::State { channel: 0, state: 0 });
+    for _ in 0..2 {
+        link.send(Command::SetRoute { destination: 0, route: Route::new(&RoutePlan::default()) }).unwrap();
+    }
+    let next = || link.events.lock().unwrap().pop().ok();
+    let applied = || link.shared.commands_applied.load(Relaxed);
+    (0..3).for_each(|_| worker.take_command(&|| 0));
+    assert_eq!((applied(), worker.route_out.is_some()), (1, true), "no command before it is handed back");
+    assert!(matches!(next(), Some(Event::State { .. })));
+    for applied_then in [2, 2] {
+        worker.take_command(&|| 0);
+        assert_eq!(applied(), applied_then);
+        assert!(matches!(next(), Some(Event::RouteOut(_))));
+    }
+    assert!(worker.route_out.is_none() && worker.events_dropped == 0);
 }

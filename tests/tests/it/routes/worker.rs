@@ -155,7 +155,7 @@ fn what_is_in_both_routes_goes_on_as_if_nothing_had_changed() {
 }
 
 #[test]
-fn a_route_waits_for_room_in_the_event_queue_and_one_for_nobody_comes_back() {
+fn every_route_comes_back_also_one_for_nobody() {
     let mut bench = BenchWorker::whole(&plan_to(20, 512, "", "instruments = [\"NONE\"]"));
     let applied = |bench: &BenchWorker| bench.link.shared.commands_applied.load(std::sync::atomic::Ordering::Relaxed);
     let route = || Route::new(&RoutePlan::default());
