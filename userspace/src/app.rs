@@ -93,7 +93,7 @@ pub fn run(plan: Plan) -> anyhow::Result<()> {
     up.source = source.start().context("cannot start the thread of TCP channels")?;
     privilege::report(plan.privileges);
     // With port 0 configured, this is where an operator learns the kernel's choice.
-    info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
+    info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, grpc_tls = ?listeners.grpc_tls_address(), "running");
     runtime.spawn(supervised::report(Arc::clone(&desk)));
     let outcome = runtime.block_on(control::serve(Arc::clone(&desk), listeners, shutdown_signal()));
     drop(up);

@@ -2,22 +2,28 @@
 //!
 //! Everything is reached through one [`Desk`], which any thread may use. It never touches the data path: to a worker it
 //! speaks through the bounded queues of its [`WorkerLink`], and it reads the counters that the worker publishes.
-//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address, metrics over HTTP.
+//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address and, with TLS, for other hosts;
+//! metrics over HTTP.
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod cli;
 mod error;
 mod events;
 mod groups;
 mod grpc;
 mod interfaces;
+mod latency;
+mod latency_log;
 mod lines;
 mod listen;
+pub mod refusal;
 mod routes;
 mod select;
 mod serve;
 mod state;
 mod status;
+mod stream;
 mod streams;
 pub mod tables;
 #[cfg(test)]
@@ -29,8 +35,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use access::{AccessCounts, CredentialError, NewToken, Role, TokenError};
 pub use error::ControlError;
 pub use interfaces::HealError;
+pub use latency::Round;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use routes::RouteError;
@@ -79,9 +87,12 @@ pub struct Desk {
     events: Mutex<events::Events>,
     groups: groups::Groups,
     watch: watch::Watch,
+    access: access::Access,
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
+    /// Intervals that could not be written to the log of latencies.
+    latency_log_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -134,8 +145,10 @@ impl Desk {
             events: Mutex::new(events),
             groups,
             watch: watch::Watch::default(),
+            access: access::Access::default(),
             state_file,
             unsaved: AtomicU64::new(0),
+            latency_log_failures: AtomicU64::new(0),
         })
     }
 
@@ -285,6 +298,12 @@ impl Desk {
     #[must_use]
     pub fn unsaved_changes(&self) -> u64 {
         self.unsaved.load(Relaxed)
+    }
+
+    /// Intervals since the start that could not be written to the log of latencies; their values came later.
+    #[must_use]
+    pub fn latency_log_failures(&self) -> u64 {
+        self.latency_log_failures.load(Relaxed)
     }
 
     /// Asks every worker to leave its loop. Those whose command queue is full are named.

@@ -12,13 +12,16 @@ use feedhandler_testkit::line::LineSettings;
 use feedhandler_testkit::mold;
 use feedhandler_testkit::retransmission::{RetransmissionServer, ServerSettings};
 
-use feedhandler::publish::retention;
+use feedhandler::config::plan::{RecordKind, RoutePlan};
+use feedhandler::metrics::DestinationCounts;
+use feedhandler::publish::{Route, retention};
 
 use crate::edits;
 use crate::edits::rig::Rig;
 use crate::retransmission::{responder, take_sent};
+use crate::routes::oracle::symbols;
 use crate::snapshot::sim::packets;
-use feedhandler_testkit::bench_worker::{BenchWorker, plan, plan_with};
+use feedhandler_testkit::bench_worker::{BenchWorker, plan, plan_to, plan_with};
 
 #[test]
 fn a_running_worker_allocates_nothing() {
@@ -142,6 +145,44 @@ fn a_worker_whose_output_is_retained_allocates_nothing() {
     let counts = responder.counts();
     assert!(counts.retained > 1_000 && counts.answers > 1_000, "{counts:?}");
     assert!(counts.first_sequence > 1 && counts.next_sequence > 15_000, "the oldest went: {counts:?}");
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
+}
+
+/// Nor does it when destinations take a part of it, and other parts again and again; what it hands back is freed by control.
+#[test]
+fn a_worker_whose_routes_change_allocates_nothing() {
+    let day = DaySettings { seed: 13, messages: 30_000, instruments: 100, live_orders: 5_000, recency: 0.5 };
+    let settings = ExchangeSettings { seed: 13, ..ExchangeSettings::default() };
+    let transmissions: Vec<Transmission> = Exchange::new(settings, Day::new(&day)).collect();
+    let symbols = symbols(&Day::new(&day));
+    let mut bench = BenchWorker::whole(&plan_to(20, 512, "", "records = [\"mbo\", \"status\"]"));
+    let (mut changes, mut back) = (0, 0);
+    let mut counted = allocation_counter::AllocationInfo::default();
+    for (i, transmission) in transmissions.iter().enumerate() {
+        if i % 20 == 0 {
+            let instruments = symbols.iter().skip(changes % 40).copied().collect();
+            let records = if changes % 3 == 0 { vec![RecordKind::Trade] } else { vec![] };
+            let route = Route::new(&RoutePlan { instruments, records });
+            bench.link.send(Command::SetRoute { destination: 0, route }).expect("room");
+            changes += 1;
+        }
+        let now = allocation_counter::measure(|| {
+            let line = u16::try_from(transmission.line).unwrap_or_default();
+            bench.inject(line, &transmission.payload, transmission.at_ns);
+            bench.cycle(transmission.at_ns, |_| {});
+        });
+        counted.count_total += now.count_total;
+        counted.bytes_total += now.bytes_total;
+        // Freed is nothing either: the old route is there, whole, for control to free.
+        assert_eq!(now.count_current, 0, "freed by the worker");
+        let mut events = bench.link.events.lock().expect("not poisoned");
+        while let Ok(event) = events.pop() {
+            back += usize::from(matches!(event, Event::RouteOut(_)));
+        }
+    }
+    let counts = DestinationCounts::from_values(bench.link.shared.destinations[0].load());
+    assert!(changes > 50 && back == changes, "{changes} changes, {back} came back");
+    assert!(counts.blocks_filtered > 1_000 && counts.records > 1_000 && counts.mappings_added > 10, "{counts:?}");
     assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "allocations, bytes");
 }
 

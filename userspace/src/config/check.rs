@@ -5,7 +5,9 @@
 //! by itself is right, so that one mistake is not reported several times.
 #![forbid(unsafe_code)]
 
+mod access;
 mod feeds;
+mod latency_log;
 mod nic;
 mod outputs;
 mod queues;
@@ -18,12 +20,11 @@ mod soup;
 mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use xdp_ebpf::MAX_LINES;
 
 use super::file::{Config, Interface, Worker};
-use super::plan::{Endpoint, Idle, InterfacePlan, Mode, Plan, Privileges, Slots, Unsubscribed, WorkerPlan};
+use super::plan::{Idle, InterfacePlan, Mode, Plan, Privileges, Slots, Unsubscribed, WorkerPlan};
 use super::{Host, Problem};
 use values::{Checker, quoted};
 
@@ -32,8 +33,6 @@ const DEFAULT_STATE_DIR: &str = "/run/feedhandler";
 const DEFAULT_FRAME_COUNT: i64 = 8192;
 const DEFAULT_FRAME_BYTES: i64 = 2048;
 const DEFAULT_RING_ENTRIES: i64 = 2048;
-/// `sockaddr_un` holds 108 bytes with the terminating zero (unix(7)).
-const SOCKET_PATH_BYTES: usize = 107;
 /// A thread's name has 15 bytes (prctl(2), PR_SET_NAME); so has an interface's (IFNAMSIZ).
 const KERNEL_NAME_BYTES: usize = 15;
 const NAME_BYTES: usize = 32;
@@ -68,11 +67,13 @@ pub(super) fn plan(config: &Config, host: &Host) -> Result<Plan, Vec<Problem>> {
     check.name("handler.name", &handler.name, NAME_BYTES);
     let mut plan = Plan {
         name: handler.name.clone(),
-        grpc: grpc(&mut check, handler.grpc.as_deref().unwrap_or(DEFAULT_GRPC)),
+        grpc: access::grpc(&mut check, handler.grpc.as_deref().unwrap_or(DEFAULT_GRPC)),
+        access: access::check(&mut check, handler),
         metrics: handler.metrics.as_deref().and_then(|address| metrics(&mut check, address)),
         privileges: check.choice("handler.privileges", handler.privileges.as_deref(), &PRIVILEGES, Privileges::Keeper),
         state_dir: nic::state_dir(&mut check, handler.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR)),
         subscriptions_file: nic::subscriptions_file(&mut check, handler.subscriptions_file.as_deref()),
+        latency_log: latency_log::check(&mut check, handler),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
         channels: Slots::default(),
@@ -94,42 +95,6 @@ fn make_room(plan: &mut Plan) {
     plan.channels.grow(plan.channels.room() + SPARE_CHANNELS);
     plan.lines.grow((plan.lines.room() + SPARE_LINES).min(MAX_LINES as usize));
     plan.destinations.grow(plan.destinations.room() + SPARE_DESTINATIONS);
-}
-
-fn grpc(check: &mut Checker, value: &str) -> Endpoint {
-    const KEY: &str = "handler.grpc";
-    if let Some(path) = value.strip_prefix("unix:") {
-        if !path.starts_with('/') || path.ends_with('/') {
-            check.problem(
-                KEY,
-                quoted(value),
-                "the path after `unix:` must be absolute, as in \"unix:/run/feedhandler/control.sock\"",
-            );
-        } else if path.len() > SOCKET_PATH_BYTES {
-            check.problem(KEY, quoted(value), format!("a socket's path has at most {SOCKET_PATH_BYTES} bytes"));
-        }
-        return Endpoint::Unix(PathBuf::from(path));
-    }
-    match value.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => Endpoint::Tcp(address),
-        Ok(address) => {
-            check.problem(
-                KEY,
-                quoted(value),
-                "control without TLS is served on this host only: write a Unix socket (\"unix:/path\") or a loopback \
-                 address (\"127.0.0.1:50051\"); reach it from elsewhere through ssh",
-            );
-            Endpoint::Tcp(address)
-        }
-        Err(_) => {
-            check.problem(
-                KEY,
-                quoted(value),
-                "must be \"unix:/absolute/path\" or a loopback \"ip:port\" such as \"127.0.0.1:50051\"",
-            );
-            Endpoint::Unix(PathBuf::new())
-        }
-    }
 }
 
 fn metrics(check: &mut Checker, value: &str) -> Option<SocketAddr> {

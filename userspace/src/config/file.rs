@@ -35,10 +35,28 @@ pub struct Config {
 pub struct Handler {
     pub name: String,
     pub grpc: Option<String>,
+    pub grpc_tls: Option<String>,
+    pub tokens_file: Option<String>,
     pub metrics: Option<String>,
     pub privileges: Option<String>,
     pub state_dir: Option<String>,
     pub subscriptions_file: Option<String>,
+    pub latency_log: Option<String>,
+    pub latency_log_interval_s: Option<i64>,
+    pub latency_log_bytes: Option<i64>,
+    pub tls: Option<Tls>,
+}
+
+/// `[handler.tls]`: what the control service shows its clients over TCP, and which of them it lets in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Tls {
+    pub certificate: String,
+    pub key: String,
+    pub client_ca: Option<String>,
+    pub operators: Option<Vec<String>>,
+    pub viewers: Option<Vec<String>>,
 }
 
 /// `[[interface]]`: a network interface and how frames are exchanged with it.

@@ -3,8 +3,10 @@
 //! Names are resolved to indices here, once, so that nothing behind it looks anything up by name on the data path.
 #![forbid(unsafe_code)]
 
+mod access;
 mod gaps;
 mod interface;
+mod latency_log;
 mod retransmission;
 mod route;
 mod slots;
@@ -15,10 +17,12 @@ use std::path::PathBuf;
 
 use xdp_ebpf::{GroupKey, GroupRule};
 
+pub use access::{AccessPlan, TlsPlan};
 pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsubscribed};
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
+pub use latency_log::LatencyLogPlan;
 pub use retransmission::{Network, Rates, RetransmissionPlan};
 pub use route::{RecordKind, RoutePlan};
 pub use slots::Slots;
@@ -31,6 +35,8 @@ pub struct Plan {
     pub name: String,
     /// Where gRPC listens.
     pub grpc: Endpoint,
+    /// Where gRPC listens beside that with TLS, and who may do what there.
+    pub access: AccessPlan,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; `None` = not at all.
     pub metrics: Option<SocketAddr>,
     /// What is kept of the privileges after start.
@@ -39,6 +45,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     /// Where subscriptions that differ from the configuration are kept over restarts; `None` = nowhere.
     pub subscriptions_file: Option<PathBuf>,
+    /// Where latencies are logged; `None` = nowhere.
+    pub latency_log: Option<LatencyLogPlan>,
     /// Interfaces, in file order.
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.

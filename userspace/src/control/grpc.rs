@@ -1,7 +1,6 @@
 //! `feedhandler.control.v1.Control` over a [`Desk`].
 #![forbid(unsafe_code)]
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use feedhandler_proto::v1::{
@@ -10,12 +9,12 @@ use feedhandler_proto::v1::{
     RecoverResponse, ReloadRequest, Selector as WireSelector, SubscribeRequest, SubscribeResponse, UnsubscribeRequest,
     UnsubscribeResponse, WatchEventsRequest, WatchLatencyRequest, WatchStatusRequest, control_server::Control,
 };
-use tokio_stream::Stream;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use super::access::Identity;
+use super::stream::{self, Latencies, Statuses};
 use super::watch::Events;
-use super::{Changes, ControlError, Desk, SelectError, Selector};
+use super::{Changes, Desk, Selector, refusal};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -49,49 +48,38 @@ impl ControlService {
     ) -> Result<Changes, Status> {
         let selector = self::selector(selector);
         let changes = self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
+            let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
             match (dry_run, subscribed) {
                 (true, _) => Ok(desk.would_change(&lines, subscribed)),
-                (false, true) => desk.subscribe(&lines, &by).map_err(control_status),
-                (false, false) => desk.unsubscribe(&lines, &by).map_err(control_status),
+                (false, true) => desk.subscribe(&lines, &by).map_err(|error| refusal::control(&error)),
+                (false, false) => desk.unsubscribe(&lines, &by).map_err(|error| refusal::control(&error)),
             }
         });
         changes.await.map(Response::into_inner)
     }
 }
 
-/// Who calls, for the log.
+/// Who calls, for log and events.
 fn caller<T>(request: &Request<T>) -> String {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match (peer, request.remote_addr()) {
-        (Some(peer), _) => {
-            let process = peer.pid().map(|pid| format!(", pid {pid}")).unwrap_or_default();
-            format!("uid {}{process}", peer.uid())
-        }
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "unknown".to_owned(),
-    }
+    request.extensions().get::<Identity>().map_or_else(|| "unknown".to_owned(), |identity| identity.by.clone())
 }
 
 #[tonic::async_trait]
 impl Control for ControlService {
     type WatchEventsStream = Events;
-    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<GetStatusResponse, Status>> + Send>>;
-    type WatchLatencyStream = Pin<Box<dyn Stream<Item = Result<GetLatencyResponse, Status>> + Send>>;
+    type WatchStatusStream = Statuses;
+    type WatchLatencyStream = Latencies;
 
-    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
-        Err(Status::unimplemented("WatchStatus"))
+    async fn watch_status(&self, request: Request<WatchStatusRequest>) -> Result<Response<Statuses>, Status> {
+        stream::statuses(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn get_latency(&self, _: Request<GetLatencyRequest>) -> Result<Response<GetLatencyResponse>, Status> {
-        Err(Status::unimplemented("GetLatency"))
+        self.at_desk(|desk| Ok(desk.latency_answer())).await
     }
 
-    async fn watch_latency(
-        &self,
-        _: Request<WatchLatencyRequest>,
-    ) -> Result<Response<Self::WatchLatencyStream>, Status> {
-        Err(Status::unimplemented("WatchLatency"))
+    async fn watch_latency(&self, request: Request<WatchLatencyRequest>) -> Result<Response<Latencies>, Status> {
+        stream::latencies(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn change(&self, _: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {
@@ -138,7 +126,7 @@ impl Control for ControlService {
         let channel = request.into_inner().channel;
         if !channel.is_empty() {
             let selector = Selector { channel: Some(channel.clone()), ..Selector::default() };
-            self.desk.select(&selector).map_err(select_status)?;
+            self.desk.select(&selector).map_err(|error| refusal::select(&error))?;
         }
         self.desk.watch.watch(channel).map(Response::new)
     }
@@ -148,7 +136,7 @@ impl Control for ControlService {
         // Looking harms nothing: here, nothing said means everything.
         selector.all |= selector == Selector::default();
         self.at_desk(move |desk| {
-            let lines = desk.select(&selector).map_err(select_status)?;
+            let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
             Ok(ListGroupsResponse { groups: desk.groups(&lines) })
         })
         .await
@@ -163,24 +151,4 @@ fn selector(wire: Option<WireSelector>) -> Selector {
     let WireSelector { channel, line, group, all, feed } = wire.unwrap_or_default();
     let given = |text: String| (!text.is_empty()).then_some(text);
     Selector { feed: given(feed), channel: given(channel), line: given(line), group: given(group), all }
-}
-
-fn select_status(error: SelectError) -> Status {
-    if error.is_malformed() {
-        Status::invalid_argument(error.to_string())
-    } else {
-        Status::not_found(error.to_string())
-    }
-}
-
-fn control_status(error: ControlError) -> Status {
-    let message = match &error {
-        // Says itself what is in force now.
-        ControlError::NotUndone { .. } => error.to_string(),
-        _ => format!("{error}; nothing was changed"),
-    };
-    match error.cause() {
-        ControlError::Kernel { .. } | ControlError::Refused { .. } => Status::failed_precondition(message),
-        _ => Status::unavailable(message),
-    }
 }

@@ -48,14 +48,6 @@ pub enum SelectError {
     NoMatch(String),
 }
 
-impl SelectError {
-    /// Whether the request itself was wrong, rather than what it names being absent.
-    #[must_use]
-    pub const fn is_malformed(&self) -> bool {
-        matches!(self, Self::Empty | Self::AllAndMore | Self::BadGroup(_))
-    }
-}
-
 impl Desk {
     /// The lines that `selector` means, as ascending indices; never empty.
     ///

@@ -6,9 +6,11 @@
 
 mod canary;
 mod metrics;
+mod routes;
 mod service;
 mod sockets;
 mod state;
+mod stream;
 mod watch;
 
 use std::future::Future;
@@ -33,6 +35,8 @@ struct WorkerStub {
     /// Its sockets are refused every group while set.
     is_refused: AtomicBool,
     switched: Mutex<Vec<(usize, bool)>>,
+    /// Destinations that got a route, with what says which.
+    routed: Mutex<Vec<(usize, String)>>,
 }
 
 impl WorkerStub {
@@ -46,6 +50,9 @@ impl WorkerStub {
                 while !worker.is_stuck.load(Relaxed)
                     && let Ok(command) = commands.pop()
                 {
+                    if let Command::SetRoute { destination, route } = &command {
+                        locked(&worker.routed).push((*destination, format!("{route:?}")));
+                    }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
                         if worker.is_refused.load(Relaxed) && enabled {

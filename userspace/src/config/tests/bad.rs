@@ -11,12 +11,62 @@ pub(super) const BAD: &[(&str, &str, &[&str])] = &[
     (
         "[[interface]]\nname = \"fh-a\"",
         "grpc = \"0.0.0.0:50051\"\n[[interface]]\nname = \"fh-a\"",
-        &["handler.grpc = \"0.0.0.0:50051\"", "loopback", "ssh"],
+        &["handler.grpc = \"0.0.0.0:50051\"", "loopback", "grpc_tls", "ssh"],
     ),
     (
         "[[interface]]\nname = \"fh-a\"",
         "grpc = \"unix:run/x\"\n[[interface]]\nname = \"fh-a\"",
         &["handler.grpc = \"unix:run/x\"", "absolute"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.grpc_tls = \"0.0.0.0:1\": needs the table [handler.tls]"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"host:1\"\ntokens_file = \"/t\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.grpc_tls = \"host:1\": must be \"ip:port\""],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "tokens_file = \"/t\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls: nothing is served with it: grpc_tls is missing"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls: nobody could do anything here", "tokens_file"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\ntokens_file = \"t\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tokens_file = \"t\": must be an absolute path"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\ntokens_file = \"/t\"\n[handler.tls]\ncertificate = \"c\"\nkey = \"/k\"\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls.certificate = \"c\": must be an absolute path"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\ntokens_file = \"/t\"\n[handler.tls]\ncertificate = \"/c\"\n[[interface]]\nname = \"fh-a\"",
+        &["missing field `key`"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\ntokens_file = \"/t\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\noperators = [\"ops\"]\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls.operators: needs client_ca"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\noperators = [\"ops\", \" \"]\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls.operators[1] = \" \": must be a name in a client certificate"],
+    ),
+    (
+        "[[interface]]\nname = \"fh-a\"",
+        "grpc_tls = \"0.0.0.0:1\"\n[handler.tls]\ncertificate = \"/c\"\nkey = \"/k\"\nclient_ca = \"/a\"\noperators = [\"ops\"]\nviewers = [\"ops\"]\n[[interface]]\nname = \"fh-a\"",
+        &["handler.tls.viewers = \"ops\": is among the operators, too"],
     ),
     (
         "[[interface]]\nname = \"fh-a\"",

@@ -10,6 +10,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::control::cli;
@@ -131,6 +132,11 @@ async fn bad_selectors_say_what_there_is() {
                     .unwrap_err();
                 assert_eq!(error.code(), code, "{selector:?}: {error}");
                 assert!(error.message().contains(says), "{selector:?}: {}", error.message());
+                let details = error.get_error_details();
+                match code {
+                    Code::NotFound => assert_eq!(details.error_info().unwrap().reason, "NOT_FOUND"),
+                    _ => assert!(details.bad_request().unwrap().field_violations[0].field.starts_with("selector")),
+                }
                 let error = client.unsubscribe(UnsubscribeRequest { selector, dry_run: false }).await.unwrap_err();
                 assert_eq!(error.code(), code);
             }
