@@ -19,7 +19,8 @@ pub struct Edit {
     pub remove_streams: Vec<usize>,
     /// Lines that go. What has come on one that is still enabled is taken first.
     pub remove_lines: Vec<LineIndex>,
-    /// Channels that go, by index into the plan, with all their lines. What one still holds is dropped and counted
+    /// Channels that go, by index into the plan, with all their lines; their streams are to be among those above. What one still
+    /// holds is dropped and counted
     /// ([`DropReason::Removed`](crate::metrics::DropReason::Removed)).
     pub remove_channels: Vec<usize>,
     /// Channels that begin.

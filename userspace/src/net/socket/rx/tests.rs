@@ -281,8 +281,10 @@ fn sockets_of_lines_and_destinations_come_and_go() {
     let mut rx = SocketRx::new(&[line(4, one)], &options).unwrap();
     rx.make_room(2);
     rx.add(LineSocket::open(&line(5, two), &options).unwrap()).unwrap();
-    let third = LineSocket::open(&line(6, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port())), &options).unwrap();
-    assert!(rx.add(third).is_err(), "no room");
+    let another = |index| line(index, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()));
+    let mut more = (6..30).map(|index| LineSocket::open(&another(index), &options).unwrap());
+    let refused = more.find_map(|socket| rx.add(socket).err()).expect("room is bounded");
+    (6..refused.line).for_each(|index| assert!(rx.remove(index).is_some()));
 
     let to = |dest| {
         let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
