@@ -13,6 +13,7 @@ mod filter;
 mod foreign;
 mod fuzz;
 mod golden;
+mod hostile;
 mod inside;
 mod layout;
 mod loud;
