@@ -14,8 +14,10 @@ use crate::config::plan::Plan;
 const FILES_PER_LINE: u64 = 2;
 /// AF_XDP socket and its UMEM, or kernel sockets; a port that is being opened in its place; a share of the filter's maps.
 const FILES_PER_PORT: u64 = 6;
-/// Control service and its clients, /metrics, log, and what the libraries hold.
-const FILES_BESIDE: u64 = 64;
+/// Listening sockets, /metrics and its clients, log, and what the libraries hold.
+const FILES_BESIDE: u64 = 128;
+/// Clients of the control service, of each address: those that are served, and those that are told that there are too many.
+const FILES_OF_CLIENTS: u64 = 256 + 1024;
 
 /// RLIMIT_NOFILE of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,11 @@ pub fn needed_files(plan: &Plan) -> u64 {
     let ports: usize = plan.workers.iter().map(|worker| worker.ports.len()).sum();
     let streams = plan.channels.values().filter(|channel| channel.soup.is_some()).count();
     let servers = plan.destinations.values().filter(|to| to.retransmission.is_some()).count();
-    plan.lines.len() as u64 * FILES_PER_LINE + ports as u64 * FILES_PER_PORT + (streams + servers) as u64 + FILES_BESIDE
+    plan.lines.len() as u64 * FILES_PER_LINE
+        + ports as u64 * FILES_PER_PORT
+        + (streams + servers) as u64
+        + FILES_BESIDE
+        + FILES_OF_CLIENTS * (1 + u64::from(plan.access.tls.is_some()))
 }
 
 /// Raises the soft limit to the hard one, which needs no privilege, and warns if that is not enough for the plan. To be
@@ -77,7 +83,7 @@ mod tests {
         let text = include_str!("../../config/demo.toml");
         let plan = Config::parse(text, "demo.toml", &Host { cores: Vec::new() }).unwrap();
         assert_eq!((plan.lines.len(), plan.workers[0].ports.len()), (2, 3));
-        assert_eq!(needed_files(&plan), 2 * 2 + 3 * 6 + 64);
+        assert_eq!(needed_files(&plan), 2 * 2 + 3 * 6 + 128 + 1280);
         let hard = OpenFiles::now().hard;
         // Enough for the tests beside this one.
         setrlimit(Resource::Nofile, Rlimit { current: Some(700), maximum: hard }).unwrap();

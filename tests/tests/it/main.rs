@@ -14,6 +14,7 @@ mod filter;
 mod foreign;
 mod fuzz;
 mod golden;
+mod hostile;
 mod inside;
 mod latency;
 mod layout;

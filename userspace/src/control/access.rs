@@ -76,7 +76,7 @@ impl Kind {
 }
 
 /// Every method that is served: its path, who may call it, what becomes of it. A test holds it and the services together.
-pub(super) const METHODS: [(&str, Role, Kind); 18] = [
+pub(super) const METHODS: [(&str, Role, Kind); 17] = [
     ("/feedhandler.control.v1.Control/Subscribe", Role::Operator, Kind::Change),
     ("/feedhandler.control.v1.Control/Unsubscribe", Role::Operator, Kind::Change),
     ("/feedhandler.control.v1.Control/ListGroups", Role::Viewer, Kind::Look),
@@ -91,7 +91,6 @@ pub(super) const METHODS: [(&str, Role, Kind); 18] = [
     ("/feedhandler.control.v1.Control/Recover", Role::Operator, Kind::Change),
     ("/feedhandler.control.v1.Control/Drain", Role::Operator, Kind::Change),
     ("/grpc.health.v1.Health/Check", Role::Viewer, Kind::Look),
-    ("/grpc.health.v1.Health/List", Role::Viewer, Kind::Look),
     ("/grpc.health.v1.Health/Watch", Role::Viewer, Kind::Stream),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Role::Viewer, Kind::Stream),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Role::Viewer, Kind::Stream),

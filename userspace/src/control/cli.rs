@@ -3,6 +3,7 @@
 
 mod connect;
 mod latency;
+mod tls;
 mod top;
 mod watch;
 

@@ -4,6 +4,7 @@
 //! thread takes the commands, notes them and confirms them.
 #![forbid(unsafe_code)]
 
+mod access;
 mod canary;
 mod change;
 mod metrics;
@@ -104,6 +105,11 @@ impl Bench {
 
     /// With this mode in force, though there is no filter in any.
     fn with_mode(mode_in_force: Mode) -> Self {
+        Self::with_handler(mode_in_force, "")
+    }
+
+    /// With these keys at the end of `[handler]`.
+    fn with_handler(mode_in_force: Mode, keys: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let groups = unused_groups();
         let text = format!(
@@ -113,6 +119,7 @@ impl Bench {
             grpc = "unix:{0}/control.sock"
             subscriptions_file = "{0}/kept/subscriptions.json"
             metrics = "127.0.0.1:0"
+            {keys}
             [[interface]]
             name = "lo"
             mode = "socket"
@@ -193,7 +200,11 @@ impl Bench {
     /// Serves while `work` runs, then shuts down and returns what `work` did.
     async fn served<T, F: Future<Output = T>>(&mut self, work: impl FnOnce(Served) -> F) -> T {
         let listeners = Listeners::bind(&self.desk.plan()).unwrap();
-        let served = Served { socket: self.socket(), metrics: listeners.metrics_address().unwrap() };
+        let served = Served {
+            socket: self.socket(),
+            metrics: listeners.metrics_address().unwrap(),
+            tls: listeners.grpc_tls_address(),
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(serve(Arc::clone(&self.desk), listeners, async {
             let _ = stopped.await;
@@ -210,6 +221,7 @@ impl Bench {
 struct Served {
     socket: PathBuf,
     metrics: std::net::SocketAddr,
+    tls: Option<std::net::SocketAddr>,
 }
 
 impl Served {

@@ -206,7 +206,7 @@ fn verifier(
         roots.add(der).map_err(|error| unusable(error.to_string()))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    Ok(verifier.map_err(|error| unusable(error.to_string()))?)
+    verifier.map_err(|error| unusable(error.to_string()))
 }
 
 /// All of a file, at least one.

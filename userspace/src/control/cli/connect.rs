@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use rustls::pki_types::ServerName;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
+use super::tls::{self, Once};
 use super::{Arguments, EXIT_DENIED, EXIT_REFUSED, EXIT_UNREACHABLE, EXIT_USAGE, Failure};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,16 +64,27 @@ pub(super) async fn connect(arguments: &Arguments) -> Result<Connection, Failure
         let text = format!("--endpoint {endpoint}: must be unix:/absolute/path, http://host:port or https://host:port");
         Failure(EXIT_USAGE, text)
     })?;
-    let mut parsed = parsed.connect_timeout(TIMEOUT).timeout(TIMEOUT);
-    if let Some(tls) = credentials.tls(endpoint)? {
-        parsed = parsed
-            .tls_config(tls)
-            .map_err(|error| Failure(EXIT_USAGE, format!("--tls-ca, --tls-cert, --tls-key: {}", innermost(&error))))?;
-    }
-    let channel = parsed.connect().await.map_err(|error| {
+    let connected = match credentials.tls(endpoint)? {
+        None => parsed.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await,
+        Some(tls) => {
+            // The library would want TLS of its own for https.
+            let address = Endpoint::from_shared(endpoint.replacen("https://", "http://", 1));
+            let address = address.map_err(|error| Failure(EXIT_USAGE, format!("--endpoint {endpoint}: {error}")))?;
+            address
+                .origin(parsed.uri().clone())
+                .timeout(TIMEOUT)
+                .connect_timeout(TIMEOUT)
+                .connect_with_connector(tls)
+                .await
+        }
+    };
+    let channel = connected.map_err(|error| {
+        let reason = innermost(&error);
+        if is_alert(&reason) {
+            return Failure(EXIT_DENIED, denied(endpoint, &reason));
+        }
         let text = format!(
-            "no handler answers at {endpoint}: {}; is it running, and is this its handler.grpc? (--endpoint){}",
-            innermost(&error),
+            "no handler answers at {endpoint}: {reason}; is it running, and is this its handler.grpc? (--endpoint){}",
             hint(endpoint)
         );
         Failure(EXIT_UNREACHABLE, text)
@@ -81,25 +94,26 @@ pub(super) async fn connect(arguments: &Arguments) -> Result<Connection, Failure
 
 impl Credentials {
     /// `None`: not over TLS.
-    fn tls(&self, endpoint: &str) -> Result<Option<ClientTlsConfig>, Failure> {
-        if !endpoint.starts_with("https://") {
+    fn tls(&self, endpoint: &str) -> Result<Option<Once>, Failure> {
+        let wrong = |text: String| Failure(EXIT_USAGE, text);
+        let Some(rest) = endpoint.strip_prefix("https://") else {
             let given = self.tls_ca.is_some() || self.tls_cert.is_some() || self.tls_server_name.is_some();
             let text = "--tls-ca, --tls-cert, --tls-key and --tls-server-name go with --endpoint https://host:port";
-            return if given { Err(Failure(EXIT_USAGE, text.to_owned())) } else { Ok(None) };
-        }
-        let Some(ca) = &self.tls_ca else {
-            let text = "https needs --tls-ca FILE: the CA that the handler's certificate is of";
-            return Err(Failure(EXIT_USAGE, text.to_owned()));
+            return if given { Err(wrong(text.to_owned())) } else { Ok(None) };
         };
-        let mut tls =
-            ClientTlsConfig::new().timeout(TIMEOUT).ca_certificate(Certificate::from_pem(read("--tls-ca", ca)?));
-        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            tls = tls.identity(Identity::from_pem(read("--tls-cert", certificate)?, read("--tls-key", key)?));
-        }
-        if let Some(name) = &self.tls_server_name {
-            tls = tls.domain_name(name);
-        }
-        Ok(Some(tls))
+        let Some(ca) = &self.tls_ca else {
+            return Err(wrong("https needs --tls-ca FILE: the CA that the handler's certificate is of".to_owned()));
+        };
+        let ca = read("--tls-ca", ca)?;
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some((read("--tls-cert", certificate)?, read("--tls-key", key)?)),
+            _ => None,
+        };
+        let identity = identity.as_ref().map(|(certificate, key)| (&certificate[..], &key[..]));
+        let config = tls::config(&ca, identity).map_err(wrong)?;
+        let name = self.tls_server_name.as_deref().unwrap_or_else(|| host_of(rest)).to_owned();
+        let name = ServerName::try_from(name).map_err(|error| wrong(format!("--tls-server-name: {error}")))?;
+        Ok(Some(Once::new(config, name)))
     }
 
     fn bearer(&self, endpoint: &str) -> Result<Bearer, Failure> {
@@ -120,10 +134,19 @@ impl Credentials {
     }
 }
 
-fn is_this_host(rest: &str) -> bool {
+/// The host of "host:port/path", without the brackets of IPv6.
+fn host_of(rest: &str) -> &str {
     let authority = rest.split('/').next().unwrap_or_default();
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let host = match authority.rsplit_once(':') {
+        Some((host, _)) if !authority.ends_with(']') => host,
+        _ => authority,
+    };
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_this_host(rest: &str) -> bool {
+    let host = host_of(rest);
+    let address = host.parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
@@ -136,13 +159,11 @@ pub(super) fn refusal(endpoint: &str, status: &Status) -> Failure {
     // Only what failed on the way has a cause here.
     if let Some(error) = std::error::Error::source(status).filter(|_| status.code() != Code::Cancelled) {
         let reason = innermost(error);
-        // What the handler says of our certificate comes as an alert, after our side of the handshake is over.
-        let is_denied = reason.contains("received fatal alert");
-        let text = format!("the handler at {endpoint} closed the connection: {reason}");
-        return if is_denied {
-            Failure(EXIT_DENIED, format!("{text}; does it ask for another certificate? (--tls-cert, --tls-key)"))
+        return if is_alert(&reason) {
+            Failure(EXIT_DENIED, denied(endpoint, &reason))
         } else {
-            Failure(EXIT_UNREACHABLE, format!("{text}{}", hint(endpoint)))
+            let text = format!("the handler at {endpoint} closed the connection: {reason}{}", hint(endpoint));
+            Failure(EXIT_UNREACHABLE, text)
         };
     }
     let message = || status.message().to_owned();
@@ -192,6 +213,17 @@ impl Failure {
             .collect();
         serde_json::json!({ "error": { "exit_status": self.0, "message": message, "violations": violations } })
     }
+}
+
+/// Whether the handler refused our certificate, or that we have none.
+fn is_alert(reason: &str) -> bool {
+    reason.contains("received fatal alert")
+}
+
+fn denied(endpoint: &str, reason: &str) -> String {
+    format!(
+        "the handler at {endpoint} refused our certificate: {reason}; it asks for another one (--tls-cert, --tls-key)"
+    )
 }
 
 fn hint(endpoint: &str) -> &'static str {

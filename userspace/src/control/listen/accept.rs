@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,6 +26,8 @@ use crate::control::access::places::{Door, Place};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client that was refused may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
 /// Connections for which the server has not had time.
 const BACKLOG: usize = 64;
 /// Handshakes begun in a second at most: each takes a good part of a millisecond of a core. More wait in the kernel.
@@ -143,7 +146,8 @@ async fn handshake(
 ) {
     let Some(config) = desk.access.credentials().tls() else { return };
     let _ = stream.set_nodelay(true);
-    let made = timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(config).accept(stream)).await;
+    let made = timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(config).accept(stream).into_fallible()).await;
+    let mut lingering = None;
     let reason = match made {
         Ok(Ok(stream)) => {
             let names = credentials::names(stream.get_ref().1.peer_certificates());
@@ -152,13 +156,26 @@ async fn handshake(
             let _ = give.send(Connection::new(Io::Tls(Box::new(stream)), caller, place)).await;
             return;
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err((error, stream))) => {
+            lingering = Some(stream);
+            error.to_string()
+        }
         Err(_) => format!("not over within {} s", HANDSHAKE_PATIENCE.as_secs()),
     };
     desk.access.counts.handshakes_failed.fetch_add(1, Relaxed);
     if desk.access.may_log() {
         tracing::warn!(%address, reason, "TLS handshake failed");
     }
+    if let Some(stream) = lingering {
+        let _ = timeout(LINGER, linger(stream)).await;
+    }
+}
+
+/// Takes what the client still sends: closed at once, it would be told of a broken connection and not why.
+async fn linger(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut waste = [0; 1024];
+    while stream.read(&mut waste).await.is_ok_and(|count| count > 0) {}
 }
 
 /// Who is at the other end, as the kernel says.

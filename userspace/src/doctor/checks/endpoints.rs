@@ -29,6 +29,9 @@ pub(in crate::doctor) fn endpoints(plan: &Plan, files: &Files) -> Vec<Finding> {
         Endpoint::Unix(path) => unix(&mut findings, path),
         Endpoint::Tcp(address) => tcp(&mut findings, "control", *address, files),
     }
+    if let Some(tls) = &plan.access.tls {
+        tcp(&mut findings, "control with TLS", tls.address, files);
+    }
     if let Some(address) = plan.metrics {
         tcp(&mut findings, "metrics", address, files);
     }

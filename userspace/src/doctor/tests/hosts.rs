@@ -158,9 +158,9 @@ fn open_files_are_counted_against_the_hard_limit() {
         judge(Some(&plan), &facts, &files)
     };
     // One line, two ports.
-    let words = ["opens up to 78, and the hard limit is 77", "LimitNOFILE=78"];
-    assert_only("few", &judged(Some(77)), "host/open files problem", &words);
-    for hard in [Some(78), None] {
+    let words = ["opens up to 1422, and the hard limit is 1421", "LimitNOFILE=1422"];
+    assert_only("few", &judged(Some(1421)), "host/open files problem", &words);
+    for hard in [Some(1422), None] {
         assert_eq!(complaints(&judged(hard)), [""; 0], "{hard:?}");
     }
 }

@@ -1,0 +1,120 @@
+//! Clients that mean harm, or are broken.
+#![forbid(unsafe_code)]
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::*;
+use crate::control::access::places::{MOST_CONNECTIONS, MOST_OF_ONE, MOST_STREAMS_OF_ONE};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_and_senseless_handshakes_take_no_place_of_others_and_do_not_delay_the_end() {
+    let files = Files::new();
+    let mut bench = files.with_tokens();
+    let desk = Arc::clone(&bench.desk);
+    let (held, ended) = bench
+        .served(async |served| {
+            let address = served.tls.unwrap();
+            for garbage in [
+                &b"GET / HTTP/1.1\r\n\r\n"[..],
+                &[0; 4096],
+                &[0x16, 3, 1, 0xFF, 0xFF],
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            ] {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(garbage).await.unwrap();
+                if garbage.len() > 5 {
+                    let mut said = Vec::new();
+                    let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut said));
+                    let _ = end.await.expect("the connection is closed");
+                }
+            }
+            until("they are counted", || desk.access_counts().handshakes_failed >= 3).await;
+            let mut held = Vec::new();
+            for _ in 0..2 * MOST_OF_ONE {
+                held.push(TcpStream::connect(address).await.unwrap());
+            }
+            until("they have their places", || desk.access_counts().connections[1] == MOST_OF_ONE).await;
+            const { assert!(MOST_OF_ONE < MOST_CONNECTIONS) };
+            // Local callers do not notice.
+            status(served.channel().await).await.unwrap();
+            (held, Instant::now())
+        })
+        .await;
+    assert!(ended.elapsed() < Duration::from_secs(4), "the end took {:?}", ended.elapsed());
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_disconnected() {
+    let mut bench = Bench::new();
+    let desk = Arc::clone(&bench.desk);
+    bench
+        .served(async |served| {
+            let mut silent = UnixStream::connect(&served.socket).await.unwrap();
+            let mut half = UnixStream::connect(&served.socket).await.unwrap();
+            half.write_all(b"PRI * HTTP/2.0").await.unwrap();
+            let mut scraper = TcpStream::connect(served.metrics).await.unwrap();
+            scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.unwrap();
+            let began = Instant::now();
+            let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
+            let all = async {
+                tokio::join!(silent.read_to_end(&mut a), half.read_to_end(&mut b), scraper.read_to_end(&mut c))
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(15), all).await.expect("all are disconnected");
+            assert!(began.elapsed() >= Duration::from_secs(4), "not before their time: {:?}", began.elapsed());
+            until("their places are free", || desk.access_counts().connections == [0, 0]).await;
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_and_one_address_have_so_many_calls_and_streams() {
+    let files = Files::new();
+    let mut bench = files.with_tokens();
+    let desk = Arc::clone(&bench.desk);
+    bench
+        .served(async |served| {
+            let channel = served.tls(files.client(None)).await.unwrap();
+            let token = files.viewer_token.clone();
+            let watch = move |channel: Channel| {
+                let mut request = Request::new(WatchEventsRequest::default());
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+                async move { ControlClient::new(channel).watch_events(request).await.map(tonic::Response::into_inner) }
+            };
+            // More than the connection may have: they wait at the client's, and harm nobody.
+            let flood: Vec<_> = (0..1_000).map(|_| tokio::spawn(watch(channel.clone()))).collect();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let other = served.tls(files.client(None)).await.unwrap();
+            let error = watch(other).await.unwrap_err();
+            assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+            assert_eq!(error.get_error_details().error_info().unwrap().reason, "TOO_MANY_CALLS");
+            let taken = flood.iter().filter(|task| task.is_finished()).count();
+            assert_eq!(taken, MOST_STREAMS_OF_ONE);
+            let answer = tokio::time::timeout(Duration::from_secs(2), status(served.channel().await)).await;
+            answer.expect("the local socket answers").unwrap();
+            flood.iter().for_each(tokio::task::JoinHandle::abort);
+            drop((flood, channel));
+            until("their places are free", || desk.access_counts().connections[1] == 0).await;
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_and_the_connection_lives() {
+    let mut bench = Bench::new();
+    bench
+        .served(async |served| {
+            let mut client = served.client().await;
+            let huge = WireSelector { channel: "x".repeat(1 << 20), ..Default::default() };
+            let error = client.subscribe(SubscribeRequest { selector: Some(huge), dry_run: true }).await.unwrap_err();
+            assert_eq!(error.code(), Code::OutOfRange, "{error}");
+            let mut request = Request::new(GetStatusRequest {});
+            request.metadata_mut().insert("x-long", "y".repeat(20_000).parse().unwrap());
+            let error = client.get_status(request).await.unwrap_err();
+            assert_ne!(error.code(), Code::Ok, "{error}");
+            status(served.channel().await).await.unwrap();
+            client.get_status(GetStatusRequest {}).await.expect("the same connection goes on");
+        })
+        .await;
+}
