@@ -225,7 +225,13 @@ mod tests {
         let plan = one_channel(LINE, DESTINATION);
         let (mut reported, events) = rtrb::RingBuffer::new(4_096);
         let shared = crate::worker::shared::WorkerShared::new(plan.line_count(), 1, 1, 1);
-        let link = WorkerLink { index: 0, commands: rtrb::RingBuffer::new(8).0.into(), events: events.into(), shared, payload_bytes: vec![] };
+        let link = WorkerLink {
+            index: 0,
+            commands: rtrb::RingBuffer::new(8).0.into(),
+            events: events.into(),
+            shared,
+            payload_bytes: vec![],
+        };
         let session = *b"\x1b]0;evil\n\n";
         for number in 0..1_000 {
             reported.push(Event::Lost { channel: 0, session, from: number, to: number + 1 }).unwrap();
