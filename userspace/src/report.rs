@@ -106,9 +106,9 @@ impl fmt::Display for Report {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(page::COLUMNS.map(str::to_uppercase));
-        (1..page::COLUMNS.len())
-            .filter_map(|at| Some(table.column_mut(at)?.set_cell_alignment(CellAlignment::Right)))
-            .count();
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
         for stage in &self.stages {
             table.add_row(page::row(stage));
         }
