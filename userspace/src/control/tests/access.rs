@@ -136,7 +136,7 @@ fn what_is_wrong_with_a_file_stops_the_start_and_is_said() {
     let files = Files::new();
     let good = files.servers.issue("localhost", 2090);
     let bench = files.mutual();
-    let refused = || Listeners::bind(bench.desk.plan()).unwrap_err().to_string();
+    let refused = || Listeners::bind(&bench.desk.plan()).unwrap_err().to_string();
     let check = |says: &[&str]| {
         let error = refused();
         says.iter().for_each(|part| assert!(error.contains(part), "{error}\ndoes not say {part}"));
@@ -160,7 +160,7 @@ fn what_is_wrong_with_a_file_stops_the_start_and_is_said() {
     check(&["handler.tokens_file", "tokens: line 2: must end with a SHA-256"]);
     std::fs::remove_file(files.folder.path().join("server.key")).unwrap();
     check(&["handler.tls.key: cannot read", "No such file", "the handler's user"]);
-    Listeners::bind(bench.desk.plan()).unwrap();
+    Listeners::bind(&bench.desk.plan()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
