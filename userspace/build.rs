@@ -31,6 +31,10 @@ fn build() -> Result<(), String> {
         println!("cargo::rerun-if-changed={}", workspace.join(watched).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
+    // For the metrics and the log of latencies: what compiled the handler.
+    let rustc = stdout(Command::new(variable("RUSTC")?).arg("--version")).unwrap_or_default();
+    let rustc = rustc.split_whitespace().nth(1).unwrap_or("unknown").to_owned();
+    println!("cargo::rustc-env=FEEDHANDLER_RUSTC={rustc}");
 
     if !runs(Command::new("bpf-linker").arg("--version")) {
         return Err(format!("bpf-linker is not in PATH; {REMEDY}"));

@@ -44,6 +44,15 @@ pub fn plan(give_up_ms: u64, hold_packets: usize) -> Plan {
 /// If `more` is not legal there.
 #[must_use]
 pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
+    plan_to(give_up_ms, hold_packets, more, "")
+}
+
+/// The same, with more of the destination, and behind it more destinations.
+///
+/// # Panics
+/// If `more` or `destinations` is not legal there.
+#[must_use]
+pub fn plan_to(give_up_ms: u64, hold_packets: usize, more: &str, destinations: &str) -> Plan {
     let start = if more.contains("start =") { "" } else { "start = \"first\"" };
     let text = format!(
         r#"
@@ -80,12 +89,13 @@ pub fn plan_with(give_up_ms: u64, hold_packets: usize, more: &str) -> Plan {
         channel = "itch/equities"
         interface = "memory"
         group = "239.20.0.1:30001"
+        {destinations}
         "#
     );
     Config::parse(&text, "bench.toml", &Host { cores: Vec::new() }).expect("a legal configuration")
 }
 
-/// A memory port with the plan's destination.
+/// A memory port with the plan's destinations.
 ///
 /// # Panics
 /// If the plan's destination is not a multicast group.
@@ -102,9 +112,10 @@ pub fn port(plan: &Plan) -> Port {
 pub fn port_with(plan: &Plan, frames: u32, packets: usize) -> Port {
     let mut tx = TxPort::Memory(MemoryTx::with_capacity(packets, packets * 1500));
     let source = "10.0.0.1:30000".parse().expect("an address");
-    let group = plan.destinations[0].group;
-    let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, group, 8).expect("multicast");
-    assert_eq!(tx.add_destination(header).expect("memory ports refuse nothing"), 0);
+    for (number, destination) in (0..).map_while(|number| Some((number, plan.destinations.get(number)?))) {
+        let header = Header::multicast([2, 0, 0, 0, 0, 1], 0, source, destination.group, 8).expect("multicast");
+        assert_eq!(tx.add_destination(header).expect("memory ports refuse nothing"), number);
+    }
     Port {
         frames: Frames::heap(frames, 2048),
         rx: Some(RxPort::Memory(MemoryRx::with_capacity(packets, packets * 1500))),
@@ -168,6 +179,15 @@ impl BenchWorker {
         Self::built(plan, vec![port(plan)])
     }
 
+    /// The worker as the program builds it, of a plan that needs no thread beside it.
+    ///
+    /// # Panics
+    /// If the plan is not one of [`plan_to`].
+    #[must_use]
+    pub fn whole(plan: &Plan) -> Self {
+        Self::built(plan, vec![port(plan)]).0
+    }
+
     fn built(plan: &Plan, ports: Vec<Port>) -> (Self, threads::Ends) {
         let built = build::worker(plan, 0, ports, clock::utc_ns()).expect("legal settings");
         let (mut worker, link, ends) = built;
@@ -188,9 +208,17 @@ impl BenchWorker {
 
     /// One duty cycle at a simulated time; what was sent goes to `each`.
     pub fn cycle(&mut self, at_ns: u64, mut each: impl FnMut(&[u8])) {
+        self.cycle_to(at_ns, |_, payload| each(payload));
+    }
+
+    /// The same; `each` gets the destination, too.
+    ///
+    /// # Panics
+    /// If the port is no memory port any more.
+    pub fn cycle_to(&mut self, at_ns: u64, mut each: impl FnMut(usize, &[u8])) {
         let now_ns = self.base_ns + at_ns;
         self.worker.cycle(|| now_ns);
         let Some(TxPort::Memory(port)) = self.worker.tx_mut(0) else { unreachable!("a memory port") };
-        port.drain(|_, payload| each(payload));
+        port.drain(&mut each);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tracing::{error, info, warn};
 
-use crate::beside::threads::{Ends, PreparedChannel, PreparedDestination, Threads, ThreadsError};
+use crate::beside::threads::{Ends, PreparedChannel, PreparedDestination, Threads};
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::plan::{InterfacePlan, Plan, Privileges, WorkerPlan};
@@ -48,8 +48,8 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     // Before anything is attached: a taken address must not cost a link reset.
     let listeners = Listeners::bind(&plan)?;
     let servers = plan.destinations.indices();
-    let servers = servers.map(|destination| Ok((destination, PreparedDestination::new(&plan, destination)?)));
-    let mut servers = servers.collect::<Result<Vec<_>, ThreadsError>>()?;
+    let servers = servers.map(|index| PreparedDestination::new(&plan, index).map(|server| (index, server)));
+    let mut servers = servers.collect::<Result<Vec<_>, _>>()?;
     // What a crashed handler left is put back before anything is changed, whether this plan names its interfaces or not.
     nic::restore_leftovers(&plan.state_dir);
     // Before the filters: a change of rings or channels resets the link. Whatever fails from here on puts it back.
@@ -89,7 +89,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     streams.into_iter().try_for_each(|stream| threads.start(stream))?;
     privilege::report(plan.privileges);
     // With port 0 configured, this is where an operator learns the kernel's choice.
-    info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, "running");
+    info!(name = %plan.name, metrics = ?listeners.metrics_address(), grpc = ?plan.grpc, grpc_tls = ?listeners.grpc_tls_address(), "running");
     runtime.spawn(supervised::report(Arc::clone(&desk)));
     let outcome = runtime.block_on(control::serve(Arc::clone(&desk), listeners, shutdown_signal()));
     drop(up);
@@ -154,9 +154,10 @@ fn data_path(plan: &Plan) -> anyhow::Result<DataPath> {
 
 /// Connects the streams that have a server with it, before their workers run.
 fn retain(plan: &Plan, servers: &mut [(usize, PreparedDestination)], workers: &mut [Worker]) {
-    for (destination, server) in servers.iter_mut() {
+    for (destination, server) in servers {
         if let Some(retainer) = server.take_retainer() {
-            workers[plan.channels[plan.destinations[*destination].channel].worker].retain(*destination, retainer);
+            let channel = plan.destinations[*destination].channel;
+            workers[plan.channels[channel].worker].retain(*destination, retainer);
         }
     }
 }

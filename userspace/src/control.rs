@@ -2,11 +2,14 @@
 //!
 //! Everything is reached through one [`Desk`], which any thread may use. It never touches the data path: to a worker it
 //! speaks through the bounded queues of its [`WorkerLink`], and it reads the counters that the worker publishes.
-//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address, metrics over HTTP.
+//! [`serve`] puts it on the network: gRPC on a Unix socket or a loopback address and, with TLS, for other hosts;
+//! metrics over HTTP.
 #![forbid(unsafe_code)]
 
+mod access;
 mod apply;
 mod change;
+
 pub mod cli;
 mod drain;
 mod error;
@@ -14,6 +17,8 @@ mod events;
 mod groups;
 mod grpc;
 mod interfaces;
+mod latency;
+mod latency_log;
 mod lines;
 mod listen;
 mod recover;
@@ -23,6 +28,7 @@ mod select;
 mod serve;
 mod state;
 mod status;
+mod stream;
 mod streams;
 pub mod tables;
 #[cfg(test)]
@@ -34,10 +40,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xdp_ebpf::{LineStats, Verdict};
 
+pub use access::{AccessCounts, CredentialError, NewToken, Role, TokenError};
 pub use change::ChangeError;
 pub use drain::DrainError;
 pub use error::ControlError;
 pub use interfaces::HealError;
+pub use latency::Round;
 pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use recover::RecoverError;
@@ -90,6 +98,7 @@ pub struct Desk {
     events: Mutex<events::Events>,
     groups: groups::Groups,
     watch: watch::Watch,
+    access: access::Access,
     state_file: Option<state::StateFile>,
     /// Changes of subscriptions that could not be saved.
     unsaved: AtomicU64,
@@ -101,6 +110,8 @@ pub struct Desk {
     hash: Mutex<String>,
     /// Locked while workers' ports, or what they are to carry, change.
     wiring: Mutex<()>,
+    /// Intervals that could not be written to the log of latencies.
+    latency_log_failures: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -159,12 +170,14 @@ impl Desk {
             events: Mutex::new(events),
             groups,
             watch: watch::Watch::default(),
+            access: access::Access::default(),
             state_file,
             unsaved: AtomicU64::new(0),
             running: Mutex::default(),
             changed: Mutex::default(),
             hash: Mutex::default(),
             wiring: Mutex::default(),
+            latency_log_failures: AtomicU64::new(0),
         })
     }
 
@@ -318,6 +331,12 @@ impl Desk {
     #[must_use]
     pub fn unsaved_changes(&self) -> u64 {
         self.unsaved.load(Relaxed)
+    }
+
+    /// Intervals since the start that could not be written to the log of latencies; their values came later.
+    #[must_use]
+    pub fn latency_log_failures(&self) -> u64 {
+        self.latency_log_failures.load(Relaxed)
     }
 
     /// Asks every worker to leave its loop. Those whose command queue is full are named.

@@ -1,6 +1,8 @@
 //! Latency by stage: where the time between the wire and the transmit ring goes.
 #![forbid(unsafe_code)]
 
+pub mod hdr;
+
 use hdrhistogram::Histogram;
 
 /// Legs of a datagram's way through the handler. All times are CLOCK_MONOTONIC.
@@ -70,6 +72,16 @@ impl StageHistograms {
         for (into, from) in self.0.iter_mut().zip(&other.0) {
             into.add(from).expect("all stage histograms have the same bounds");
         }
+    }
+
+    /// What was recorded since `before`, an earlier state of these same histograms. Of its extremes it knows the bucket only.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut interval = self.clone();
+        for (from, before) in interval.0.iter_mut().zip(&before.0) {
+            from.subtract(before).expect("an earlier state of these histograms");
+        }
+        interval
     }
 
     /// Forgets everything recorded, without freeing.

@@ -32,3 +32,4 @@ pub mod privilege;
 pub mod clock;
 pub mod latency;
 pub mod metrics;
+pub mod report;

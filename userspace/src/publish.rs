@@ -212,6 +212,9 @@ impl BlockSink for Outbound<'_> {
 mod tests {
     use super::*;
     use crate::config::plan::Format;
+    use crate::feed::Directory;
+    use crate::net::memory::MemoryTx;
+    use crate::net::{Frames, TxDestination, TxPort};
 
     #[test]
     fn a_channel_s_streams_are_found_whatever_their_order() {
@@ -223,5 +226,65 @@ mod tests {
         let mut publisher = Publisher::new(vec![stream(0, 4), stream(1, 1), stream(2, 4)]);
         let mut found = |channel| publisher.of_channel(channel).iter().map(Stream::destination).collect::<Vec<_>>();
         assert_eq!([found(0), found(1), found(3), found(4), found(5)], [vec![], vec![1], vec![], vec![0, 2], vec![]]);
+        // Nor does it matter when they come and go.
+        publisher.make_room(6, 5);
+        assert!(publisher.add(stream(7, 0)).is_ok() && publisher.add(stream(3, 4)).is_ok());
+        assert!(publisher.add(stream(3, 1)).is_err(), "two streams to one destination");
+        assert!(publisher.add(stream(4, 6)).is_err(), "no room for such a channel");
+        assert!(publisher.remove(1).is_some() && publisher.remove(1).is_none());
+        let mut found = |channel| publisher.of_channel(channel).iter().map(Stream::destination).collect::<Vec<_>>();
+        assert_eq!(
+            [found(0), found(1), found(3), found(4), found(5)],
+            [vec![7], vec![], vec![], vec![0, 2, 3], vec![]]
+        );
+        assert!(publisher.add(stream(5, 5)).is_ok() && publisher.add(stream(6, 5)).is_err(), "full");
+    }
+
+    /// In the middle of a packet that is open, and of one that holds nothing but empty blocks.
+    #[test]
+    fn a_stream_that_is_replaced_continues_where_the_old_one_was() {
+        let settings =
+            |format, payload_bytes| StreamSettings { destination: 0, channel: 0, port: 0, format, payload_bytes };
+        for format in [Format::Raw, Format::Dbn] {
+            let mut tx = TxPort::Memory(MemoryTx::new());
+            tx.make_room(1);
+            assert!(matches!(tx.put_destination(0, TxDestination::Memory), Ok(None)));
+            let directory = Directory::new();
+            let (frames, mut ports) = ([Frames::heap(8, 2048)], [Some(tx)]);
+            let mut publisher = Publisher::new(vec![Stream::new(settings(format, 1472))]);
+            publisher.make_room(1, 1);
+            for sequence in 1..=10 {
+                let (session, message) = (b"SESSION001", [sequence as u8; 5]);
+                let block = Block {
+                    channel: 0,
+                    session,
+                    sequence,
+                    notice: b"",
+                    message: &message,
+                    records: b"",
+                    record_count: 0,
+                    directory: &directory,
+                };
+                publisher.outbound(Outlets::new(&frames, &mut ports)).block(&block);
+                if sequence == 4 {
+                    publisher.hand_over(0, &mut Outlets::new(&frames, &mut ports));
+                    let old = publisher.remove(0).unwrap();
+                    assert!(!old.is_open() && old.counts().blocks == 4);
+                    publisher.add(Stream::new(settings(format, 60))).unwrap();
+                }
+            }
+            publisher.hand_over(0, &mut Outlets::new(&frames, &mut ports));
+            let [Some(TxPort::Memory(port))] = &mut ports else { unreachable!() };
+            let header = |payload: &[u8]| {
+                (
+                    u64::from_be_bytes(payload[10..18].try_into().unwrap()),
+                    u16::from_be_bytes([payload[18], payload[19]]),
+                )
+            };
+            let packets: Vec<_> = port.take().iter().map(|(_, payload)| header(payload)).collect();
+            let numbers = packets.iter().flat_map(|(first, count)| *first..*first + u64::from(*count));
+            assert!(numbers.eq(1..=10) && packets[0] == (1, 4) && packets[1].0 == 5, "{packets:?}");
+            frames[0].assert_conserved(0, 0, 0);
+        }
     }
 }

@@ -203,14 +203,9 @@ impl Worker {
                 self.swap_latency();
             }
             Command::ReplacePort { port, with } => self.replace_port(port, with, clock),
+            Command::Hurry { channel } => self.hurry(channel),
             Command::Edit(edit) => self.edit(edit, clock),
             Command::SetRoute { destination, route } => self.set_route(destination, route),
-            Command::Hurry { channel } => {
-                if let Some(slot) = self.channels.iter_mut().find(|slot| slot.plan_index == channel) {
-                    slot.channel.hurry();
-                }
-                self.wants.tell(&self.channels);
-            }
             Command::Stop => self.stopping = true,
         }
         self.shared.count_applied();

@@ -12,6 +12,7 @@ use crate::{process, tools};
 /// For the C parts (libbpf, libxdp; libFuzzer in C++), for running them, and for checking the output with other people's programs.
 const PACKAGES: [&str; 19] = [
     "bpftool",
+    "chromium-headless-shell",
     "clang",
     "dpkg-dev",
     "ethtool",

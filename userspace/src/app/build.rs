@@ -127,6 +127,19 @@ fn publisher(plan: &Plan, index: usize) -> Publisher {
 /// If the plan has no such destination.
 #[must_use]
 pub fn stream(plan: &Plan, destination: usize) -> Stream {
+    unrouted(plan, destination).routed(&plan.destinations[destination].route)
+}
+
+/// The same of one that is added to a channel while its session may run.
+///
+/// # Panics
+/// As [`stream`].
+#[must_use]
+pub fn joining_stream(plan: &Plan, destination: usize) -> Stream {
+    unrouted(plan, destination).joining(&plan.destinations[destination].route)
+}
+
+fn unrouted(plan: &Plan, destination: usize) -> Stream {
     let wanted = &plan.destinations[destination];
     Stream::new(StreamSettings {
         destination,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use feedhandler::control::cli::{Arguments, Failure, run};
+use feedhandler::control::cli::{Arguments, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -16,9 +16,9 @@ async fn main() -> ExitCode {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Err(Failure(status, text)) => {
-            eprintln!("feedctl: {text}");
-            ExitCode::from(status)
+        Err(failure) => {
+            eprintln!("{}", arguments.report(&failure));
+            ExitCode::from(failure.0)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The feed handler: `run`, `check`, `doctor`, `replay`.
+//! The feed handler: `run`, `check`, `doctor`, `replay`, `latency-report`, `metrics`.
 #![forbid(unsafe_code)]
 
 use std::io::{IsTerminal, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use feedhandler::config::Config;
 use feedhandler::config::plan::Plan;
 use feedhandler::doctor;
@@ -18,9 +18,24 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// Log lines as JSON (to standard error; level by RUST_LOG, default info).
+    /// Log lines as JSON (to standard error; level by RUST_LOG, default info): the same as --log-format json.
     #[arg(long, global = true)]
     log_json: bool,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "full", conflicts_with = "log_json")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// A line with time, level, module and fields.
+    Full,
+    /// A shorter line.
+    Compact,
+    /// Several lines each, for a person who looks for something.
+    Pretty,
+    /// A JSON object a line, for programs.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -46,6 +61,23 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Make a page of a log of latencies (handler.latency_log): percentiles, their course, a table; HTML in one file.
+    LatencyReport {
+        /// A log; several are put together, as an older one (FILE.1) with the newer.
+        #[arg(long = "log", required = true, value_name = "FILE")]
+        logs: Vec<PathBuf>,
+        /// Only intervals that begin at this time or later, as 2026-11-24T14:30:00Z.
+        #[arg(long, value_name = "TIME", value_parser = feedhandler::report::time)]
+        from: Option<u64>,
+        /// Only intervals that begin before this time.
+        #[arg(long, value_name = "TIME", value_parser = feedhandler::report::time)]
+        to: Option<u64>,
+        /// The page's file; without it, the table is printed.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print every metric that /metrics can have, as a table in Markdown.
+    Metrics,
     /// Read captures (pcap, pcapng, either gzipped) through the channels of a configuration and report.
     Replay {
         /// The configuration file; lines are found by group, port and VLAN.
@@ -62,7 +94,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(cli.log_json);
+    start_log(if cli.log_json { LogFormat::Json } else { cli.log_format });
     match run(cli.verb) {
         Ok(status) => status,
         Err(error) => {
@@ -89,6 +121,8 @@ fn one_line(error: &anyhow::Error) -> String {
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
+        Verb::Metrics => print(&feedhandler::metrics::table::markdown().context("cannot write the table")?),
+        Verb::LatencyReport { logs, from, to, output } => report(&logs, from, to, output.as_deref())?,
         Verb::Doctor { config, json } => return examine(config.as_deref(), json),
         Verb::Run { config } => feedhandler::app::run(Config::load_whole(&config)?)?,
         Verb::Check { config } => {
@@ -115,6 +149,24 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes the page, or prints the table. What could not be read is complained about and left out.
+fn report(logs: &[PathBuf], from: Option<u64>, to: Option<u64>, output: Option<&Path>) -> anyhow::Result<()> {
+    let report = feedhandler::report::Report::read(logs, from, to)?;
+    report.complaints().iter().for_each(|complaint| eprintln!("feedhandler: {complaint}"));
+    match output {
+        None => print(&report.to_string()),
+        Some(path) => {
+            std::fs::write(path, report.html()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// To standard output. A reader that has seen enough (head, grep -q) is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Prints what the doctor found; the answer is the exit status.
 fn examine(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     let plan = config.map(Config::load);
@@ -124,8 +176,7 @@ fn examine(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         report.text(style())
     };
-    // A reader that has seen enough (head, grep -q) is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    print(&text);
     Ok(ExitCode::from(report.exit_status()))
 }
 
@@ -149,13 +200,18 @@ fn load(path: &Path) -> anyhow::Result<Plan> {
     Ok(Config::load(path)?)
 }
 
-fn start_log(json: bool) {
+fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Colours are for people: not into a file or the journal.
     let colours = std::io::stderr().is_terminal() && wants_colours();
     let log = log.with_ansi(colours);
-    if json { log.json().init() } else { log.init() }
+    match format {
+        LogFormat::Full => log.init(),
+        LogFormat::Compact => log.compact().init(),
+        LogFormat::Pretty => log.pretty().init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod access;
 mod feeds;
+mod latency_log;
 mod nic;
 mod outputs;
 mod queues;
@@ -81,6 +82,7 @@ pub(super) fn plan(config: &Config, host: &Host, purpose: For) -> Result<Plan, V
         privileges: check.choice("handler.privileges", handler.privileges.as_deref(), &PRIVILEGES, Privileges::Keeper),
         state_dir: nic::state_dir(&mut check, handler.state_dir.as_deref().unwrap_or(DEFAULT_STATE_DIR)),
         subscriptions_file: nic::subscriptions_file(&mut check, handler.subscriptions_file.as_deref()),
+        latency_log: latency_log::check(&mut check, handler),
         interfaces: interfaces(&mut check, &config.interface),
         workers: workers(&mut check, &config.worker, host),
         channels: Slots::default(),

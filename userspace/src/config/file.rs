@@ -41,6 +41,9 @@ pub struct Handler {
     pub privileges: Option<String>,
     pub state_dir: Option<String>,
     pub subscriptions_file: Option<String>,
+    pub latency_log: Option<String>,
+    pub latency_log_interval_s: Option<i64>,
+    pub latency_log_bytes: Option<i64>,
     pub tls: Option<Tls>,
 }
 

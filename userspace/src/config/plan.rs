@@ -6,6 +6,7 @@
 mod access;
 mod gaps;
 mod interface;
+mod latency_log;
 mod rebase;
 mod retransmission;
 mod route;
@@ -22,6 +23,7 @@ pub use interface::{FlowRulePlan, InterfacePlan, Mode, NicPlan, SocketPlan, Unsu
 
 use crate::net::LineIndex;
 pub use gaps::{OnGap, RecoveryPlan, Secret, SnapshotPlan, StartAt};
+pub use latency_log::LatencyLogPlan;
 pub use rebase::{Moves, RebaseError, Rebased, rebase};
 pub use retransmission::{Network, Rates, RetransmissionPlan};
 pub use route::{RecordKind, RoutePlan};
@@ -45,6 +47,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     /// Where subscriptions that differ from the configuration are kept over restarts; `None` = nowhere.
     pub subscriptions_file: Option<PathBuf>,
+    /// Where latencies are logged; `None` = nowhere.
+    pub latency_log: Option<LatencyLogPlan>,
     /// Interfaces, in file order.
     pub interfaces: Vec<InterfacePlan>,
     /// Workers, in file order.

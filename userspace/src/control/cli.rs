@@ -1,6 +1,10 @@
 //! The command line of `feedctl`, so that tests can use it as a person would.
 #![forbid(unsafe_code)]
 
+mod change;
+mod connect;
+mod fragment;
+mod latency;
 mod top;
 mod watch;
 
@@ -8,12 +12,14 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use feedhandler_proto::v1::control_client::ControlClient;
-use feedhandler_proto::v1::{GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest};
+use feedhandler_proto::v1::{
+    GetLatencyRequest, GetStatusRequest, ListGroupsRequest, Selector, SubscribeRequest, UnsubscribeRequest,
+};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
 
-use super::tables;
+use super::{NewToken, Role, tables};
+use connect::{Connection, Credentials, TIMEOUT, connect, refusal};
 
 /// The handler refused the request, or failed to carry it out; with `ready`: it is not.
 pub const EXIT_REFUSED: u8 = 1;
@@ -21,20 +27,25 @@ pub const EXIT_REFUSED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// No handler answers.
 pub const EXIT_UNREACHABLE: u8 = 3;
+/// The handler does not know us, or we may not do that.
+pub const EXIT_DENIED: u8 = 4;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two questions whether the handler is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sees and changes what a running feed handler does.
 ///
-/// Exit status: 0 done, 1 refused by the handler (`ready`: not ready), 2 wrong arguments, 3 no handler answers.
+/// Exit status: 0 done, 1 refused by the handler (`ready`: not ready), 2 wrong arguments, 3 no handler answers,
+/// 4 not allowed (no or a wrong certificate or token, or not the role for it).
 #[derive(Debug, Parser)]
 #[command(name = "feedctl", version)]
 pub struct Arguments {
-    /// Where the handler listens: unix:/path, or http://host:port (handler.grpc in its configuration)
-    #[arg(long, global = true, default_value = "unix:/run/feedhandler/control.sock")]
+    /// Where the handler listens: unix:/path or http://host:port (handler.grpc in its configuration), or
+    /// https://host:port (handler.grpc_tls)
+    #[arg(long, global = true, env = "FEEDCTL_ENDPOINT", default_value = "unix:/run/feedhandler/control.sock")]
     endpoint: String,
+    #[command(flatten)]
+    credentials: Credentials,
     /// Tables to read, or JSON for programs
     #[arg(long, global = true, value_enum, default_value = "table")]
     output: Output,
@@ -58,11 +69,25 @@ enum Verb {
     Subscribe(Switch),
     /// Leaves the groups of the selected lines
     Unsubscribe(Switch),
+    #[command(flatten)]
+    Change(change::ChangeVerb),
     /// Shows rates, gaps, latencies and drops, live; q ends
     Top {
         /// Time between two looks, milliseconds
         #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u64).range(100..=60_000))]
         interval_ms: u64,
+    },
+    /// Shows latencies by stage: since the start, or with --watch of one interval after the other
+    Latency {
+        /// Go on until interrupted, an interval at a time
+        #[arg(long)]
+        watch: bool,
+        /// Length of the intervals, seconds
+        #[arg(long, value_name = "SECONDS", requires = "watch", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        interval: u32,
+        /// End after so many intervals
+        #[arg(long, requires = "watch")]
+        count: Option<u64>,
     },
     /// Prints events as they happen (losses, channel states, faults, who switched what) until interrupted
     Watch {
@@ -79,11 +104,29 @@ enum Verb {
         #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=86_400))]
         wait: u32,
     },
+    /// Makes a token: prints it, this once, and the line for the handler's tokens file; asks no handler
+    Token {
+        /// Whose it is, for the handler's log and events
+        name: String,
+        /// What it may do: viewers look, operators change things
+        #[arg(long, value_enum)]
+        role: Role,
+    },
     /// Writes the completion for a shell, such as `feedctl completion bash > /etc/bash_completion.d/feedctl`
     Completion {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Arguments {
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        match &self.verb {
+            Verb::Change(verb) => verb.patience(),
+            _ => TIMEOUT,
+        }
+    }
 }
 
 /// Which lines, and whether in earnest.
@@ -132,7 +175,31 @@ impl Lines {
     }
 }
 
-/// Exit status, and one line for a person.
+/// A token for somebody.
+fn token(arguments: &Arguments, name: &str, role: Role) -> Result<String, Failure> {
+    let NewToken { token, line } =
+        NewToken::make(name, role).map_err(|reason| Failure(EXIT_USAGE, format!("token {name}: {reason}")))?;
+    Ok(match arguments.output {
+        Output::Json => format!("{:#}\n", json!({ "token": token, "line": line })),
+        Output::Table => format!(
+            "token, shown only now, for a file of its owner (mode 0600; feedctl --token-file):\n{token}\n\
+             line for the handler's handler.tokens_file:\n{line}\n"
+        ),
+    })
+}
+
+impl Arguments {
+    /// How a failure is printed.
+    #[must_use]
+    pub fn report(&self, failure: &Failure) -> String {
+        match self.output {
+            Output::Table => format!("feedctl: {}", failure.1),
+            Output::Json => format!("{:#}", failure.json()),
+        }
+    }
+}
+
+/// Exit status, and a line for a person; more lines where several fields of the request are wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure(pub u8, pub String);
 
@@ -151,6 +218,10 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             let channel = channel.clone().unwrap_or_default();
             return watch::run(arguments, channel, count.unwrap_or(u64::MAX)).await.map(|()| String::new());
         }
+        Verb::Latency { watch: true, interval, count } => {
+            let count = count.unwrap_or(u64::MAX);
+            return latency::watch(arguments, *interval, count).await.map(|()| String::new());
+        }
         Verb::Top { interval_ms } => {
             return top::run(arguments, Duration::from_millis(*interval_ms)).await.map(|()| String::new());
         }
@@ -159,19 +230,27 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             clap_complete::generate(*shell, &mut Arguments::command(), "feedctl", &mut text);
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
+        Verb::Token { name, role } => return token(arguments, name, *role),
         _ => {}
     }
     let mut client = match arguments.verb {
-        Verb::Ready { wait } => wait_until_ready(&arguments.endpoint, Duration::from_secs(wait.into())).await?,
-        _ => ControlClient::new(connect(&arguments.endpoint).await?),
+        Verb::Ready { wait } => wait_until_ready(arguments, Duration::from_secs(wait.into())).await?,
+        _ => ControlClient::new(connect(arguments).await?),
     };
     let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
     let (table, json) = match &arguments.verb {
-        Verb::Watch { .. } | Verb::Top { .. } | Verb::Completion { .. } => unreachable!("done above"),
+        Verb::Watch { .. } | Verb::Top { .. } | Verb::Token { .. } | Verb::Completion { .. } => {
+            unreachable!("done above")
+        }
+        Verb::Change(verb) => verb.run(&mut client, refused).await?,
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();
             (tables::list(&answer.groups), serde_json::to_value(&answer))
+        }
+        Verb::Latency { .. } => {
+            let answer = client.get_latency(GetLatencyRequest {}).await.map_err(refused)?.into_inner();
+            (latency::text(&answer), serde_json::to_value(&answer))
         }
         Verb::Status => {
             let answer = client.get_status(GetStatusRequest {}).await.map_err(refused)?.into_inner();
@@ -200,10 +279,10 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
 }
 
 /// Asks until the handler is ready or `patience` is over. A handler that does not answer may be starting.
-async fn wait_until_ready(endpoint: &str, patience: Duration) -> Result<ControlClient<Channel>, Failure> {
+async fn wait_until_ready(arguments: &Arguments, patience: Duration) -> Result<ControlClient<Connection>, Failure> {
     let deadline = Instant::now() + patience;
     loop {
-        let why = match connect(endpoint).await {
+        let why = match connect(arguments).await {
             Err(Failure(EXIT_USAGE, text)) => return Err(Failure(EXIT_USAGE, text)),
             Err(failure) => failure,
             Ok(channel) => {
@@ -214,7 +293,7 @@ async fn wait_until_ready(endpoint: &str, patience: Duration) -> Result<ControlC
                         let reasons = answer.into_inner().not_ready_reasons.join("; ");
                         Failure(EXIT_REFUSED, format!("the handler is not ready: {reasons}"))
                     }
-                    Err(status) => refusal(endpoint, &status),
+                    Err(status) => refusal(&arguments.endpoint, &status),
                 }
             }
         };
@@ -223,39 +302,4 @@ async fn wait_until_ready(endpoint: &str, patience: Duration) -> Result<ControlC
         }
         tokio::time::sleep(READY_INTERVAL).await;
     }
-}
-
-async fn connect(endpoint: &str) -> Result<Channel, Failure> {
-    let usable = endpoint.starts_with("unix:/") || endpoint.starts_with("http://");
-    let parsed = Endpoint::from_shared(endpoint.to_owned()).ok().filter(|_| usable).ok_or_else(|| {
-        let text = format!("--endpoint {endpoint}: must be unix:/absolute/path or http://host:port");
-        Failure(EXIT_USAGE, text)
-    })?;
-    parsed.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await.map_err(|error| {
-        let reason = innermost(&error);
-        let text = format!(
-            "no handler answers at {endpoint}: {reason}; is it running, and is this its handler.grpc? (--endpoint)"
-        );
-        Failure(EXIT_UNREACHABLE, text)
-    })
-}
-
-fn refusal(endpoint: &str, status: &tonic::Status) -> Failure {
-    match status.code() {
-        tonic::Code::InvalidArgument => Failure(EXIT_USAGE, status.message().to_owned()),
-        tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-            let text = format!("the handler at {endpoint} did not answer within {} s", TIMEOUT.as_secs());
-            Failure(EXIT_UNREACHABLE, text)
-        }
-        _ => Failure(EXIT_REFUSED, status.message().to_owned()),
-    }
-}
-
-/// tonic says "transport error"; what happened is at the end of the chain.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

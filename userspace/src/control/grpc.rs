@@ -1,7 +1,6 @@
 //! `feedhandler.control.v1.Control` over a [`Desk`].
 #![forbid(unsafe_code)]
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +10,12 @@ use feedhandler_proto::v1::{
     RecoverResponse, ReloadRequest, Selector as WireSelector, SubscribeRequest, SubscribeResponse, UnsubscribeRequest,
     UnsubscribeResponse, WatchEventsRequest, WatchLatencyRequest, WatchStatusRequest, control_server::Control,
 };
-use tokio_stream::Stream;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
-use super::refusal::Reason;
+use super::access::Identity;
+use super::stream::{self, Latencies, Statuses};
 use super::watch::Events;
-use super::{Changes, Desk, RecoverError, Selector, refusal};
+use super::{Changes, Desk, Selector, refusal};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -62,38 +60,27 @@ impl ControlService {
     }
 }
 
-/// Who calls, for the log.
+/// Who calls, for log and events.
 fn caller<T>(request: &Request<T>) -> String {
-    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-    match (peer, request.remote_addr()) {
-        (Some(peer), _) => {
-            let process = peer.pid().map(|pid| format!(", pid {pid}")).unwrap_or_default();
-            format!("uid {}{process}", peer.uid())
-        }
-        (None, Some(address)) => address.to_string(),
-        (None, None) => "unknown".to_owned(),
-    }
+    request.extensions().get::<Identity>().map_or_else(|| "unknown".to_owned(), |identity| identity.by.clone())
 }
 
 #[tonic::async_trait]
 impl Control for ControlService {
     type WatchEventsStream = Events;
-    type WatchStatusStream = Pin<Box<dyn Stream<Item = Result<GetStatusResponse, Status>> + Send>>;
-    type WatchLatencyStream = Pin<Box<dyn Stream<Item = Result<GetLatencyResponse, Status>> + Send>>;
+    type WatchStatusStream = Statuses;
+    type WatchLatencyStream = Latencies;
 
-    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
-        Err(Status::unimplemented("WatchStatus"))
+    async fn watch_status(&self, request: Request<WatchStatusRequest>) -> Result<Response<Statuses>, Status> {
+        stream::statuses(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn get_latency(&self, _: Request<GetLatencyRequest>) -> Result<Response<GetLatencyResponse>, Status> {
-        Err(Status::unimplemented("GetLatency"))
+        self.at_desk(|desk| Ok(desk.latency_answer())).await
     }
 
-    async fn watch_latency(
-        &self,
-        _: Request<WatchLatencyRequest>,
-    ) -> Result<Response<Self::WatchLatencyStream>, Status> {
-        Err(Status::unimplemented("WatchLatency"))
+    async fn watch_latency(&self, request: Request<WatchLatencyRequest>) -> Result<Response<Latencies>, Status> {
+        stream::latencies(&self.desk, request.into_inner()).map(Response::new)
     }
 
     async fn change(&self, request: Request<ChangeRequest>) -> Result<Response<ChangeResponse>, Status> {
@@ -116,7 +103,7 @@ impl Control for ControlService {
         let by = caller(&request);
         let RecoverRequest { channel } = request.into_inner();
         self.at_desk(move |desk| {
-            let missing = desk.recover(&channel, &by).map_err(recover_status)?;
+            let missing = desk.recover(&channel, &by).map_err(|error| refusal::recover(&error))?;
             Ok(RecoverResponse { missing })
         })
         .await
@@ -185,13 +172,4 @@ fn selector(wire: Option<WireSelector>) -> Selector {
     let WireSelector { channel, line, group, all, feed } = wire.unwrap_or_default();
     let given = |text: String| (!text.is_empty()).then_some(text);
     Selector { feed: given(feed), channel: given(channel), line: given(line), group: given(group), all }
-}
-
-fn recover_status(error: RecoverError) -> Status {
-    let message = error.to_string();
-    match error {
-        RecoverError::Unknown(_) => Reason::NotFound.says(message),
-        RecoverError::NoServers(_) => Reason::NoServers.says(message),
-        RecoverError::Worker(_) | RecoverError::Thread(_) => Reason::WorkerUnavailable.says(message),
-    }
 }

@@ -1,6 +1,8 @@
 //! The addresses that the control service and the metrics listen on.
 #![forbid(unsafe_code)]
 
+pub(super) mod accept;
+pub(super) mod connection;
 mod unix;
 
 use std::io::{self, ErrorKind};
@@ -10,6 +12,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::CredentialError;
+use super::access::credentials::Credentials;
+use super::access::keep::Keeper;
 use crate::config::plan::{Endpoint, Plan};
 pub(super) use unix::SocketFile;
 
@@ -50,6 +55,9 @@ pub enum ServeError {
         /// What to do about it.
         remedy: String,
     },
+    /// Certificates or tokens that cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// The server stopped by itself.
     #[error("the {what} server failed: {reason}")]
     Failed {
@@ -60,10 +68,15 @@ pub enum ServeError {
     },
 }
 
-/// The listening sockets of a plan. Bound before anything else starts, so that an address in use costs nothing.
+/// The listening sockets of a plan, and what callers are known by. Bound and read before anything else starts, so that an
+/// address in use or a bad certificate costs nothing.
 #[derive(Debug)]
 pub struct Listeners {
     pub(super) grpc: GrpcListener,
+    pub(super) grpc_tls: Option<net::TcpListener>,
+    pub(super) credentials: Credentials,
+    /// Whoever looks after the files of the credentials; `None`: there are none.
+    pub(super) keeper: Option<Keeper>,
     pub(super) metrics: Option<net::TcpListener>,
 }
 
@@ -77,8 +90,11 @@ impl Listeners {
     /// Binds the addresses of a plan.
     ///
     /// # Errors
-    /// An address in use, a path that cannot be used, or the system's refusal.
+    /// An address in use, a path that cannot be used, a certificate, key or token that cannot, or the system's refusal.
     pub fn bind(plan: &Plan) -> Result<Self, ServeError> {
+        // Before the files are read: what changes meanwhile is seen then.
+        let keeper = Keeper::new(&plan.access);
+        let credentials = Credentials::load(&plan.access)?;
         let grpc = match &plan.grpc {
             Endpoint::Unix(path) => {
                 let (listener, file) = patiently(|| unix::bind(path))?;
@@ -87,7 +103,9 @@ impl Listeners {
             Endpoint::Tcp(address) => GrpcListener::Tcp(patiently(|| bind_tcp("grpc", *address))?),
         };
         let metrics = plan.metrics.map(|address| patiently(|| bind_tcp("metrics", address))).transpose()?;
-        Ok(Self { grpc, metrics })
+        let tls = plan.access.tls.as_ref();
+        let grpc_tls = tls.map(|tls| patiently(|| bind_tcp("grpc_tls", tls.address))).transpose()?;
+        Ok(Self { grpc, grpc_tls, credentials, keeper, metrics })
     }
 
     /// Where the metrics are served; with port 0 configured, the one that the kernel chose.
@@ -96,7 +114,13 @@ impl Listeners {
         self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Where gRPC is served over TCP; `None` for a Unix socket.
+    /// Where gRPC is served with TLS.
+    #[must_use]
+    pub fn grpc_tls_address(&self) -> Option<SocketAddr> {
+        self.grpc_tls.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where gRPC is served over TCP without it; `None` for a Unix socket.
     #[must_use]
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         match &self.grpc {

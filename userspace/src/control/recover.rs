@@ -3,18 +3,15 @@
 
 use std::sync::atomic::Ordering::Acquire;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use feedhandler_proto::v1::OperatorAction;
 use feedhandler_proto::v1::event::What;
 
 use super::Desk;
+use super::lines::{RETRY_INTERVAL, WORKER_PATIENCE};
 use crate::beside::ThreadError;
 use crate::worker::shared::Command;
-
-/// How long a worker may take to carry out a command: a living one needs microseconds.
-const WORKER_PATIENCE: Duration = Duration::from_secs(1);
-const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Why nothing was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +64,8 @@ impl Desk {
 
     fn hurry(&self, name: &str) -> Result<u64, RecoverError> {
         let now = self.plan();
-        let mut channels = now.channels.iter();
-        let (channel, plan) =
-            channels.find(|(_, channel)| channel.name == name).ok_or_else(|| RecoverError::Unknown(name.to_owned()))?;
+        let found = now.channels.iter().find(|(_, channel)| channel.name == name);
+        let (channel, plan) = found.ok_or_else(|| RecoverError::Unknown(name.to_owned()))?;
         let no_servers = || RecoverError::NoServers(name.to_owned());
         if plan.recovery.is_none() {
             return Err(no_servers());

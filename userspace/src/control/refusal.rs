@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use super::{ControlError, SelectError};
+use super::{ControlError, RecoverError, SelectError};
+use crate::beside::ThreadError;
 
 /// Domain of every reason.
 pub const DOMAIN: &str = "feedhandler";
@@ -129,6 +130,18 @@ pub(super) fn control(error: &ControlError) -> Status {
         ControlError::Kernel { .. } | ControlError::Refused { .. } => Reason::KernelRefused.says(message),
         _ => Reason::WorkerUnavailable.says(message),
     }
+}
+
+/// A recovery that was not forced.
+pub(super) fn recover(error: &RecoverError) -> Status {
+    let reason = match error {
+        RecoverError::Unknown(_) => Reason::NotFound,
+        RecoverError::NoServers(_) => Reason::NoServers,
+        RecoverError::Worker(_) => Reason::WorkerUnavailable,
+        RecoverError::Thread(ThreadError::Gone(_)) => Reason::Stopping,
+        RecoverError::Thread(_) => Reason::TooLate,
+    };
+    reason.says(error.to_string())
 }
 
 #[cfg(test)]

@@ -247,19 +247,7 @@ impl Desk {
 
     fn latency_status(&self) -> Vec<v1::LatencyStatus> {
         let latencies = self.latencies();
-        let status = |stage: Stage| {
-            let histogram = latencies.stage(stage);
-            v1::LatencyStatus {
-                stage: stage.label().to_owned(),
-                count: histogram.len(),
-                p50_ns: histogram.value_at_quantile(0.5),
-                p90_ns: histogram.value_at_quantile(0.9),
-                p99_ns: histogram.value_at_quantile(0.99),
-                p999_ns: histogram.value_at_quantile(0.999),
-                p9999_ns: histogram.value_at_quantile(0.9999),
-                max_ns: histogram.max(),
-            }
-        };
+        let status = |stage| super::latency::summary(stage, latencies.stage(stage));
         Stage::ALL.into_iter().map(status).collect()
     }
 }

@@ -116,6 +116,12 @@ pub fn status(status: &v1::GetStatusResponse) -> String {
     text
 }
 
+/// Latencies by stage; a stage without values has dashes.
+#[must_use]
+pub fn latency(answer: &v1::GetLatencyResponse) -> String {
+    machine::stages(answer).to_string() + "\n"
+}
+
 fn channels(status: &v1::GetStatusResponse) -> Table {
     let mut table = table(&[
         "channel",

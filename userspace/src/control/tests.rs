@@ -8,9 +8,11 @@ mod canary;
 mod change;
 mod metrics;
 mod recover;
+mod routes;
 mod service;
 mod sockets;
 mod state;
+mod stream;
 mod watch;
 
 use std::future::Future;
@@ -37,6 +39,8 @@ struct WorkerStub {
     switched: Mutex<Vec<(usize, bool)>>,
     /// What edits had it do: streams, lines and channels out, channels, lines and streams in.
     edited: Mutex<Vec<[Vec<usize>; 6]>>,
+    /// Destinations that got a route, with what says which.
+    routed: Mutex<Vec<(usize, String)>>,
     /// What it misses, and the way to the recovery thread.
     missing: Mutex<Option<(Wanted, rtrb::Producer<Wanted>)>>,
 }
@@ -64,6 +68,9 @@ impl WorkerStub {
                             edit.add_lines.iter().map(|new| usize::from(new.line)).collect(),
                             edit.add_streams.iter().map(|new| new.stream.destination()).collect(),
                         ]);
+                    }
+                    if let Command::SetRoute { destination, route } = &command {
+                        locked(&worker.routed).push((*destination, format!("{route:?}")));
                     }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));

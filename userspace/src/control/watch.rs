@@ -1,4 +1,5 @@
 //! Events, for everybody who watches: one bounded queue that all read, so that who reads slowly misses some and delays nobody.
+//! And what all who watch share, whatever it is that they watch: their number, the end, and the newest latencies.
 #![forbid(unsafe_code)]
 
 use std::pin::Pin;
@@ -6,15 +7,16 @@ use std::sync::{Arc, Mutex};
 
 use feedhandler_proto::v1::event::What;
 use feedhandler_proto::v1::{Event, EventsMissed};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
+use super::latency::Round;
 use super::locked;
 use super::refusal::Reason;
-use crate::clock::utc_ns;
+use crate::clock::{monotonic_ns, utc_ns};
 
 /// Events that a watcher may be behind.
 const BEHIND: usize = 1024;
@@ -31,12 +33,29 @@ pub(super) struct Watch {
     /// None once the handler stops.
     sender: Mutex<Option<broadcast::Sender<Event>>>,
     places: Arc<Semaphore>,
+    rounds: watch::Sender<Round>,
+    /// True once the handler stops.
+    over: watch::Sender<bool>,
+}
+
+/// Knows when the handler stops.
+#[derive(Debug)]
+pub(super) struct Over(watch::Receiver<bool>);
+
+impl Over {
+    /// Until it does.
+    pub(super) async fn wait(&mut self) {
+        // An error says that the desk is gone.
+        let _ = self.0.wait_for(|over| *over).await;
+    }
 }
 
 impl Default for Watch {
     fn default() -> Self {
         let sender = Mutex::new(Some(broadcast::Sender::new(BEHIND)));
-        Self { sender, places: Arc::new(Semaphore::new(MOST_WATCHERS)) }
+        let places = Arc::new(Semaphore::new(MOST_WATCHERS));
+        let start = Round { until_ns: monotonic_ns(), until_utc_ns: utc_ns(), ..Round::default() };
+        Self { sender, places, rounds: watch::Sender::new(start), over: watch::Sender::new(false) }
     }
 }
 
@@ -54,18 +73,45 @@ impl Watch {
     /// # Errors
     /// Too many watch already, or the handler stops.
     pub(super) fn watch(&self, channel: String) -> Result<Events, Status> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Reason::TooManyWatchers
-                .says(format!("{MOST_WATCHERS} callers watch already, and no more may; end one of them"))
-        })?;
+        let place = self.place()?;
         let sender = locked(&self.sender);
         let sender = sender.as_ref().ok_or_else(|| Reason::Stopping.says("the handler stops"))?;
         Ok(Box::pin(BroadcastStream::new(sender.subscribe()).filter_map(move |event| of(event, &channel, &place))))
     }
 
+    /// A watcher's place; given back when dropped.
+    ///
+    /// # Errors
+    /// Too many watch already, or the handler stops.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        if *self.over.borrow() {
+            return Err(Reason::Stopping.says("the handler stops"));
+        }
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            Reason::TooManyWatchers
+                .says(format!("{MOST_WATCHERS} callers watch already, and no more may; end one of them"))
+        })
+    }
+
+    /// The newest latencies, and each round of them that follows.
+    pub(super) fn rounds(&self) -> watch::Receiver<Round> {
+        self.rounds.subscribe()
+    }
+
+    /// Tells everybody the newest latencies.
+    pub(super) fn tell_round(&self, round: Round) {
+        self.rounds.send_replace(round);
+    }
+
+    /// Says when the handler stops.
+    pub(super) fn over(&self) -> Over {
+        Over(self.over.subscribe())
+    }
+
     /// Ends every watcher's stream, after what it has not read yet.
     pub(super) fn end(&self) {
         *locked(&self.sender) = None;
+        self.over.send_replace(true);
     }
 }
 

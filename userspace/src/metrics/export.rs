@@ -9,6 +9,7 @@
 //! `duplicate` there and `line_duplicate_total` are the same packets: never add them. The test `accounting` adds it all up.
 #![forbid(unsafe_code)]
 
+mod access;
 mod groups;
 mod interfaces;
 mod recovery;
@@ -26,6 +27,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::{COMMIT, RUSTC};
 use super::{ChannelCounts, DestinationCounts, DropCounts, DropReason, LineCounts};
 use crate::clock::utc_offset_ns;
 use crate::config::plan::Plan;
@@ -71,6 +73,7 @@ impl Collector for DeskCollector {
         let mut out = Out(encoder);
         let desk = &*self.0;
         instance(desk, &mut out)?;
+        access::access(desk, &mut out)?;
         interfaces::interfaces(desk, &mut out)?;
         lines(desk, &mut out)?;
         skew::skew(desk, &mut out)?;
@@ -123,12 +126,21 @@ fn to_seconds(ns: u64) -> f64 {
 }
 
 fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
-    let labels = vec![("name", desk.plan().name.clone()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+    let labels = vec![
+        ("name", desk.plan().name.clone()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", COMMIT.to_owned()),
+        ("rustc", RUSTC.to_owned()),
+    ];
     out.gauge("build_info", "Always 1; the labels say what runs", [(labels, 1)])?;
+    let hash = vec![("hash", desk.config_fingerprint())];
+    out.gauge("config_info", "Always 1; the label changes with the configuration that runs", [(hash, 1)])?;
     let help = "When the handler started, since 1970 UTC";
     out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;
     let help = "Changes of subscriptions that could not be written to the subscriptions file";
     out.counter("subscriptions_unsaved", help, [(vec![], desk.unsaved_changes())])?;
+    let help = "Intervals that could not be written to the log of latencies; their values came with a later one";
+    out.counter("latency_log_failures", help, [(vec![], desk.latency_log_failures())])?;
     let ready = desk.not_ready_reasons().is_empty();
     out.gauge(
         "ready",

@@ -1,7 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 #![forbid(unsafe_code)]
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,6 +11,12 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::classic;
 use super::export::Exporter;
@@ -16,6 +24,53 @@ use crate::control::Desk;
 
 /// OpenMetrics 1.0 text, as prometheus-client writes it; Prometheus reads it since 2.5.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Connections at a time; who comes then waits in the kernel.
+const MOST_CONNECTIONS: usize = 64;
+/// How long a request may take to come.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a connection may take in all: one request, one answer.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(20);
+/// After an accept that failed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Serves the routes until `stopped` completes, and what is under way then to its end.
+pub async fn serve(listener: TcpListener, desk: Arc<Desk>, stopped: impl Future<Output = ()>) {
+    let router = router(desk);
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut open = JoinSet::new();
+    let accepting = async {
+        loop {
+            // It is never closed.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    continue;
+                }
+            };
+            while open.try_join_next().is_some() {}
+            let service = TowerToHyperService::new(router.clone());
+            open.spawn(async move {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(REQUEST_PATIENCE)
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(stream), service);
+                // Who was too slow, or is gone, is nobody's concern.
+                let _ = tokio::time::timeout(CONNECTION_PATIENCE, connection).await;
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = stopped => {}
+    }
+    while open.join_next().await.is_some() {}
+}
 
 /// The routes.
 ///

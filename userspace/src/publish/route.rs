@@ -99,6 +99,16 @@ impl Route {
         self.session = old.session;
     }
 
+    /// Nothing was withheld before it.
+    pub(super) fn missed_nothing(&mut self) {
+        self.withheld.fill(0);
+    }
+
+    /// Whether it leaves nothing out.
+    pub(super) fn takes_all(&self) -> bool {
+        self.instruments.is_empty() && self.kinds == ALL_KINDS
+    }
+
     /// What the destination gets of a block, the notice aside, and how many records that is.
     #[inline]
     pub(super) fn select<'a>(
@@ -185,9 +195,13 @@ impl Route {
             *word &= !bit_of_word;
             Course::Whole
         };
+        self.note(id, course);
+        (course, had_past && is_taken && !is_mapping(block.records))
+    }
+
+    fn note(&mut self, id: u16, course: Course) {
         let (byte, shift) = (&mut self.courses[usize::from(id) / PER_BYTE], usize::from(id) % PER_BYTE * 2);
         *byte = *byte & !(0b11 << shift) | (course as u8) << shift;
-        (course, had_past && is_taken && !is_mapping(block.records))
     }
 
     /// The records of a block that pass, one by one.
@@ -216,6 +230,10 @@ impl Route {
         }
         counts.records_filtered += u64::from(block.record_count - kept);
         counts.blocks_filtered += u64::from(kept == 0);
+        if adds_mapping && kept == 0 {
+            // The mapping is still to be said: the instrument is met anew.
+            self.note(id, Course::Unknown);
+        }
         let added = u8::from(adds_mapping && kept > 0);
         (&self.scratch[..len], kept + added)
     }

@@ -85,6 +85,31 @@ impl Stream {
         self
     }
 
+    /// The same for a stream that begins while a session runs: of what it takes, nothing was sent before.
+    #[must_use]
+    pub fn joining(mut self, wanted: &RoutePlan) -> Self {
+        self.route = Some(Route::joining(wanted));
+        self
+    }
+
+    /// Its channel has delivered nothing yet, so it begins with all of it, joining or not.
+    pub fn missed_nothing(&mut self) {
+        if let Some(route) = &mut self.route {
+            route.missed_nothing();
+        }
+    }
+
+    /// Goes on where the stream before it to the same consumers was: what that one withheld is known, and nothing else was.
+    /// What is to be freed is with that one afterwards.
+    pub fn follow(&mut self, before: &mut Self) {
+        match (&mut self.route, &mut before.route) {
+            (Some(route), Some(old)) => route.follow(old),
+            (Some(route), None) if route.takes_all() => before.route = self.route.take(),
+            (Some(route), None) => route.missed_nothing(),
+            (None, _) => {}
+        }
+    }
+
     /// Takes what `route` says from now on; the route that was, if any.
     pub(super) fn set_route(&mut self, mut route: Box<Route>) -> Option<Box<Route>> {
         if let Some(old) = &mut self.route {
@@ -126,11 +151,15 @@ impl Stream {
         self.settings.port
     }
 
-    pub(super) fn counts(&self) -> &DestinationCounts {
+    /// Its counters.
+    #[must_use]
+    pub fn counts(&self) -> &DestinationCounts {
         &self.counts
     }
 
-    pub(super) fn drops(&self) -> &DropCounts {
+    /// What could not be built.
+    #[must_use]
+    pub fn drops(&self) -> &DropCounts {
         &self.drops
     }
 

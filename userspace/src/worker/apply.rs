@@ -167,30 +167,35 @@ impl Worker {
         if is_beyond || self.publisher.has(number) {
             return Some(new);
         }
-        let NewStream { mut stream, retention, destination } = new;
+        let NewStream { mut stream, retention, continues, destination } = new;
         match &mut self.ports.tx[stream.port()] {
             Some(tx) => match tx.put_destination(number, destination) {
                 Ok(before) => removed.destinations.extend(before),
-                Err(destination) => return Some(NewStream { stream, retention, destination }),
+                Err(destination) => return Some(NewStream { stream, retention, continues, destination }),
             },
             // Its link is gone: whoever opens the port anew registers this destination, too.
             None => removed.destinations.push(destination),
         }
-        match retention {
-            Retention::None => {}
-            Retention::New(retainer) => stream.retain(retainer),
-            Retention::Kept => {
-                let before = removed.streams.iter_mut().find(|before| before.destination() == number);
-                if let Some(retainer) = before.and_then(|before| before.take_retainer()) {
-                    stream.retain(retainer);
-                }
-            }
+        let mut before = removed.streams.iter_mut().find(|before| before.destination() == number);
+        if let Some(before) = before.as_mut().filter(|_| continues) {
+            stream.follow(before);
+        }
+        let retainer = match retention {
+            Retention::None => None,
+            Retention::New(retainer) => Some(retainer),
+            Retention::Kept => before.and_then(|before| before.take_retainer()),
+        };
+        if let Some(retainer) = retainer {
+            stream.retain(retainer);
         }
         if let Some(slot) = self.channels.get(place)
             && let Some(session) = slot.channel.session().filter(|_| !slot.channel.is_unnumbered())
         {
             let has_ended = slot.channel.state() == ChannelState::Ended;
             stream.begin(&session, slot.channel.counts().next_sequence, has_ended);
+        }
+        if self.channels.get(place).is_some_and(|slot| slot.channel.counts().messages == 0) {
+            stream.missed_nothing();
         }
         if let Err(stream) = self.publisher.add(stream) {
             unreachable!("there is room for every destination, and {} had no stream", stream.destination());

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::channels::ChannelSlot;
+use super::channels::Place;
 use super::shared::WorkerShared;
 use crate::metrics::DropCounts;
 use crate::net::{RxPort, TxPort};
@@ -78,7 +78,7 @@ fn what_workers_write_for_each_packet_is_aligned_to_lines() {
         ("RxPort", align_of::<RxPort>()),
         ("TxPort", align_of::<TxPort>()),
         ("Stream", align_of::<Stream>()),
-        ("ChannelSlot", align_of::<ChannelSlot>()),
+        ("Place", align_of::<Place>()),
     ] {
         assert!(align >= LINES, "a Vec<{name}> may share its first and last line with another worker's: {align}");
     }

@@ -43,6 +43,11 @@ pub enum Command {
         /// What takes its place.
         with: Box<Port>,
     },
+    /// Tell the recovery thread all that a channel misses, without waiting for the other line.
+    Hurry {
+        /// Index into `Plan::channels`.
+        channel: usize,
+    },
     /// Change what the worker does; it comes back as an [`Event`]. See [`Edit`].
     Edit(Box<Edit>),
     /// Have a destination take what a route says from now on; the one that was comes back as an [`Event`].
@@ -51,12 +56,6 @@ pub enum Command {
         destination: usize,
         /// What it takes.
         route: Box<Route>,
-    },
-    /// Tell the recovery thread all that a channel misses, without waiting for the other line. `channel` is an index into
-    /// `Plan::channels`.
-    Hurry {
-        /// Index into `Plan::channels`.
-        channel: usize,
     },
     /// Leave the loop after flushing what is open.
     Stop,

@@ -33,8 +33,8 @@ impl Worker {
                 slot.channel.stood_still(still_ns - STANDSTILL_NS, now_ns);
             }
             slot.channel.poll(now_ns);
-            slot.touched = true;
         }
+        self.channels.touch_all();
         self.deliver(0, now_ns, clock);
     }
 
@@ -52,8 +52,7 @@ impl Worker {
                 continue;
             }
             self.latency.record(Stage::EntryToWorker, woken_ns.saturating_sub(received.received_ns));
-            let Some(slot) = self.channels.get_mut(line.channel) else { unreachable!("a channel goes with its lines") };
-            slot.touched = true;
+            let Some(slot) = self.channels.touch(line.channel) else { unreachable!("a channel goes with its lines") };
             let payload = self.ports.frames[port].payload(received);
             let position = u16::try_from(i).expect("a batch has at most 64 datagrams");
             // The channel counts what it refuses.
@@ -72,8 +71,7 @@ impl Worker {
             arrivals: &mut self.arrivals,
         };
         let (frames, batch) = (self.ports.frames.get(port), &self.batch);
-        for slot in self.channels.iter_mut().filter(|slot| slot.touched) {
-            slot.touched = false;
+        for slot in self.channels.take_touched() {
             let payload = |i| frames.expect("a batch came in by a port").payload(&batch[usize::from(i)]);
             slot.channel.deliver(payload, self.utc_offset_ns, &mut tap);
         }

@@ -58,3 +58,31 @@ fn latencies_wait_for_room_in_the_event_queue() {
     worker.take_command(&|| 0);
     assert!(matches!(next(), Some(Event::Latency(_))));
 }
+
+#[test]
+fn an_edit_waits_for_room_in_the_event_queue_and_commands_wait_for_it() {
+    let (mut worker, link) = worker(1);
+    worker.report(Event::State { channel: 0, state: 0 });
+    link.send(Command::Edit(edit::Edit { remove_lines: vec![0, 7], ..Default::default() }.ready())).unwrap();
+    link.send(Command::Stop).unwrap();
+    worker.take_command(&|| 0);
+    worker.take_command(&|| 0);
+    assert!(worker.lines[0].is_none() && !worker.stopping && worker.events_dropped == 0);
+    assert_eq!(link.shared.commands_applied.load(Relaxed), 1);
+    let next = || link.events.lock().unwrap().pop().ok();
+    assert!(matches!(next(), Some(Event::State { .. })));
+    worker.take_command(&|| 0);
+    let Some(Event::Edited(edit)) = next() else { panic!("it must come back as soon as there is room") };
+    assert!(edit.is_done() && worker.stopping && link.shared.refusal(1).is_none());
+}
+
+#[test]
+fn what_cannot_be_added_comes_back_and_the_command_is_refused() {
+    let (mut worker, link) = worker(1);
+    let line = edit::NewLine { line: 0, channel: 0, role: LineRole::A, socket: None };
+    link.send(Command::Edit(edit::Edit { add_lines: vec![line], ..Default::default() }.ready())).unwrap();
+    worker.take_command(&|| 0);
+    let Some(Event::Edited(edit)) = link.events.lock().unwrap().pop().ok() else { panic!("there is room") };
+    assert!(!edit.is_done() && edit.add_lines.len() == 1, "there is no such channel");
+    assert_eq!(link.shared.refusal(1).unwrap().raw_os_error(), Some(libc::ENOSPC));
+}

@@ -3,6 +3,7 @@
 //! Apart from the event queue, which is drained a few times a second: a hole is worth asking for within milliseconds.
 #![forbid(unsafe_code)]
 
+use super::Worker;
 use super::channels::Channels;
 use super::shared::Wanted;
 use crate::feed::{ChannelIndex, Holes};
@@ -70,5 +71,16 @@ impl Wants {
             told.holes.clear();
             let _ = queue.push(told.clone());
         }
+    }
+}
+
+impl Worker {
+    /// Tells all that a channel misses, without waiting for the other line.
+    pub(super) fn hurry(&mut self, channel: usize) {
+        let place = self.channels.place_of(channel);
+        if let Some(slot) = place.and_then(|place| self.channels.get_mut(place)) {
+            slot.channel.hurry();
+        }
+        self.wants.tell(&self.channels);
     }
 }

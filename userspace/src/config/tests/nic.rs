@@ -171,3 +171,23 @@ fn the_state_directory_is_absolute() {
     let error = parse(&relative).unwrap_err().to_string();
     assert!(error.contains("handler.state_dir = \"run\": must be an absolute path"), "{error}");
 }
+
+#[test]
+fn the_log_of_latencies_has_its_limits() {
+    use crate::config::plan::LatencyLogPlan;
+    let with = |keys: &str| parse(&GOOD.replacen("name = \"test\"", &format!("name = \"test\"\n{keys}"), 1));
+    assert_eq!(parse(GOOD).unwrap().latency_log, None);
+    let log = with("latency_log = \"/var/log/x.hlog\"").unwrap().latency_log;
+    assert_eq!(log, Some(LatencyLogPlan { path: "/var/log/x.hlog".into(), interval_s: 10, bytes: 64 << 20 }));
+    for (keys, says) in [
+        ("latency_log = \"x.hlog\"", "handler.latency_log = \"x.hlog\": must be an absolute path of a file"),
+        ("latency_log = \"/var/log/\"", "must be an absolute path of a file"),
+        ("latency_log = \"/x\"\nlatency_log_interval_s = 0", "handler.latency_log_interval_s = 0: must be 1 to 3600"),
+        ("latency_log = \"/x\"\nlatency_log_interval_s = 3601", "must be 1 to 3600"),
+        ("latency_log = \"/x\"\nlatency_log_bytes = 1048575", "handler.latency_log_bytes = 1048575: must be 1048576"),
+        ("latency_log_bytes = 2000000", "handler.latency_log_bytes = 2000000: needs latency_log"),
+    ] {
+        let error = with(keys).unwrap_err().to_string();
+        assert!(error.contains(says), "{keys}: {error}");
+    }
+}

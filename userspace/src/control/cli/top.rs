@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use feedhandler_proto::v1::control_client::ControlClient;
-use feedhandler_proto::v1::{DropStatus, GetStatusRequest, GetStatusResponse};
+use feedhandler_proto::v1::{DropStatus, GetStatusResponse, WatchStatusRequest};
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,10 +12,12 @@ use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Row, Table};
 
-use super::{Arguments, EXIT_USAGE, Failure, connect, refusal};
+use super::{Arguments, EXIT_UNREACHABLE, EXIT_USAGE, Failure, connect, refusal};
 
 /// How often keys are looked for.
 const KEYS: Duration = Duration::from_millis(100);
+/// How long an answer is waited for between two looks at the keys.
+const ANSWER: Duration = Duration::from_millis(5);
 
 /// Two looks at the handler, from which rates come.
 struct Looks {
@@ -27,12 +29,12 @@ struct Looks {
 /// Shows until q, Escape or Ctrl-C is pressed.
 pub(super) async fn run(arguments: &Arguments, interval: Duration) -> Result<(), Failure> {
     let endpoint = &arguments.endpoint;
-    let mut client = ControlClient::new(connect(endpoint).await?);
-    let mut look = async || -> Result<GetStatusResponse, Failure> {
-        let answer = client.get_status(GetStatusRequest {}).await;
-        Ok(answer.map_err(|status| refusal(endpoint, &status))?.into_inner())
-    };
-    let first = look().await?;
+    let mut client = ControlClient::new(connect(arguments).await?);
+    let refused = |status: tonic::Status| refusal(endpoint, &status);
+    let request = WatchStatusRequest { interval_ms: u32::try_from(interval.as_millis()).unwrap_or(u32::MAX) };
+    let mut answers = client.watch_status(request).await.map_err(refused)?.into_inner();
+    let stopped = || Failure(EXIT_UNREACHABLE, format!("the handler at {endpoint} has stopped"));
+    let first = answers.message().await.map_err(refused)?.ok_or_else(stopped)?;
     let mut looks = Looks { before: first.clone(), now: first, between: interval };
     let no_terminal = |error| Failure(EXIT_USAGE, format!("top needs a terminal ({error}); `feedctl status` does not"));
     let mut terminal = ratatui::try_init().map_err(no_terminal)?;
@@ -46,13 +48,13 @@ pub(super) async fn run(arguments: &Arguments, interval: Duration) -> Result<(),
             Ok(true) => break Ok(()),
             Err(error) => break Err(no_terminal(error)),
         }
-        if looked.elapsed() >= interval {
-            match look().await {
-                Ok(now) => looks = Looks { before: looks.now, now, between: looked.elapsed() },
-                Err(failure) => break Err(failure),
-            }
-            looked = Instant::now();
+        // An error says that there is no answer yet: keys are looked at meanwhile.
+        let Ok(answer) = tokio::time::timeout(ANSWER, answers.message()).await else { continue };
+        match answer.map_err(refused).and_then(|answer| answer.ok_or_else(stopped)) {
+            Ok(now) => looks = Looks { before: looks.now, now, between: looked.elapsed() },
+            Err(failure) => break Err(failure),
         }
+        looked = Instant::now();
     };
     ratatui::restore();
     ended

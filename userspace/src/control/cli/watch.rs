@@ -13,7 +13,7 @@ use super::{Arguments, EXIT_UNREACHABLE, Failure, Output, connect, refusal};
 /// Prints until `count` events came, nobody reads any more, or the handler stops.
 pub(super) async fn run(arguments: &Arguments, channel: String, count: u64) -> Result<(), Failure> {
     let endpoint = &arguments.endpoint;
-    let mut client = ControlClient::new(connect(endpoint).await?);
+    let mut client = ControlClient::new(connect(arguments).await?);
     let request = WatchEventsRequest { channel };
     let mut events = client.watch_events(request).await.map_err(|status| refusal(endpoint, &status))?.into_inner();
     for _ in 0..count {

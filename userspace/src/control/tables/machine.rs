@@ -91,3 +91,16 @@ pub(super) fn latencies(status: &v1::GetStatusResponse) -> Table {
     }
     table
 }
+
+pub(super) fn stages(answer: &v1::GetLatencyResponse) -> Table {
+    let mut table = table(&["stage", "count", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"]);
+    numbers(&mut table, 1..9);
+    for stage in &answer.stages {
+        let sums = stage.summary.clone().unwrap_or_default();
+        let times =
+            [stage.mean_ns as u64, sums.p50_ns, sums.p90_ns, sums.p99_ns, sums.p999_ns, sums.p9999_ns, sums.max_ns];
+        let cells = times.map(|ns| if sums.count == 0 { "-".to_owned() } else { duration(ns) });
+        table.add_row([sums.stage, sums.count.to_string()].into_iter().chain(cells));
+    }
+    table
+}

@@ -10,6 +10,7 @@ use tonic::{Code, Streaming};
 use super::*;
 use crate::control::watch::MOST_WATCHERS;
 use crate::edge::Fault;
+use crate::feed::Beginning;
 
 impl Served {
     async fn watch(&self, channel: &str) -> Result<Streaming<v1::Event>, tonic::Status> {
@@ -44,6 +45,8 @@ async fn a_watcher_is_told_of_losses_states_faults_and_who_switched_what() {
             desk.set_fault(0, None);
             reported.push(Event::Lost { channel: 0, session: *b"S1        ", from: 5, to: 9 }).unwrap();
             reported.push(Event::State { channel: 0, state: 3 }).unwrap();
+            let how = Beginning::Late;
+            reported.push(Event::Began { channel: 0, session: *b"        S2", first: 7, how }).unwrap();
             for (events, faults) in [(&mut all, 2), (&mut of_channel, 0)] {
                 let What::LineSwitched(switched) = next(events).await else { panic!("not switched") };
                 let by = format!("uid {}, pid {}", rustix::process::getuid().as_raw(), std::process::id());
@@ -56,6 +59,8 @@ async fn a_watcher_is_told_of_losses_states_faults_and_who_switched_what() {
                 assert_eq!((lost.session.as_str(), lost.from, lost.to), ("S1", 5, 9));
                 let What::ChannelChanged(changed) = next(events).await else { panic!("no state") };
                 assert_eq!(changed.state(), v1::ChannelState::Gap);
+                let What::SessionBegan(began) = next(events).await else { panic!("no session") };
+                assert_eq!((began.session.as_str(), began.first, began.how.as_str()), ("S2", 7, "late"));
             }
             let error = served.watch("itch/nothing").await.unwrap_err();
             assert_eq!(error.code(), Code::NotFound);

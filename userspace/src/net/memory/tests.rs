@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
-use crate::net::{BATCH, Header, RxPort, TxPort};
+use crate::net::{BATCH, Header, RxPort, TxDestination, TxPort};
 use proptest::prelude::*;
 
 fn build(frames: &Frames, payload: &[u8]) -> Frame {
@@ -129,4 +129,21 @@ proptest! {
         let sent: Vec<_> = port.take().into_iter().map(|(_, payload)| payload).collect();
         prop_assert_eq!(sent, expected);
     }
+}
+
+#[test]
+fn destinations_come_and_go_and_what_has_none_is_dropped() {
+    let frames = Frames::heap(8, 2048);
+    let mut port = TxPort::Memory(MemoryTx::new());
+    port.make_room(3);
+    let send = |port: &mut TxPort, to| port.send(&frames, build(&frames, b"abc"), 3, to);
+    assert_eq!(send(&mut port, 2), Err(DropReason::Removed), "not there yet");
+    assert!(matches!(port.put_destination(2, TxDestination::Memory), Ok(None)));
+    assert!(port.put_destination(3, TxDestination::Memory).is_err(), "no room");
+    assert_eq!(send(&mut port, 2), Ok(()));
+    port.flush(&frames);
+    assert!(port.take_destination(2).is_some() && port.take_destination(2).is_none());
+    assert_eq!((send(&mut port, 2), send(&mut port, 9)), (Err(DropReason::Removed), Err(DropReason::Removed)));
+    assert_eq!(port.drops().get(DropReason::Removed), 3);
+    frames.assert_conserved(0, port.frames_held(), 0);
 }

@@ -169,6 +169,16 @@ fn what_is_taken_only_now_is_said_to_have_a_past() {
 }
 
 #[test]
+fn the_mapping_waits_for_a_record_that_passes() {
+    let mut bench = Bench::new(&plan(&[MSFT], &[]));
+    bench.body(&directory(1, &AAPL));
+    bench.set_route(&plan(&[AAPL], &[RecordKind::Trade]));
+    assert_eq!(bench.kinds(&add(1, 10, &AAPL)), [""; 0]);
+    assert_eq!(bench.kinds(&execute(1, 10)), ["mapping", "T 80"]);
+    assert_eq!(bench.kinds(&execute(1, 10)), ["T 80"]);
+}
+
+#[test]
 fn a_book_that_begins_anew_has_no_past() {
     let mut bench = Bench::new(&plan(&[MSFT], &[]));
     bench.body(&directory(1, &AAPL));

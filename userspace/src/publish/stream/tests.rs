@@ -246,3 +246,16 @@ fn without_a_frame_each_lost_block_is_counted_and_the_next_one_starts_anew() {
     assert_eq!(bench.sent(), [packet(3, 1, &[b"c"])]);
     bench.frames[0].assert_conserved(0, 0, 0);
 }
+
+#[test]
+fn a_stream_that_begins_within_a_session_says_where_and_also_that_it_is_over() {
+    let mut bench = Bench::new(Format::Dbn, 1472, 8);
+    bench.stream.begin(&SESSION, 7, false);
+    bench.stream.tick(HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
+    assert_eq!(bench.sent(), [packet(7, 0, &[])]);
+    bench.stream.begin(&SESSION, 9, true);
+    for tick in 2..4 {
+        bench.stream.tick(tick * HEARTBEAT_NS, &mut Outlets::new(&bench.frames, &mut bench.ports));
+        assert_eq!(bench.sent(), [packet(9, END_OF_SESSION, &[])]);
+    }
+}

@@ -329,3 +329,32 @@ fn sizes_out_of_range_are_refused_with_the_legal_range() {
         "max_orders = 536870912: must be 1 to 268435456"
     );
 }
+
+#[test]
+fn a_channel_that_goes_counts_what_it_holds() {
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 2).unwrap();
+    rig.data(A, 5, 2).unwrap();
+    rig.data(B, 9, 1).unwrap();
+    // Of another session, while this one lives: kept until a second witness agrees.
+    let _ = rig.send(B, &packet(&NEXT_SESSION, 1, 1));
+    rig.take();
+    rig.channel.close();
+    let removed = |rig: &Rig| [A, B].map(|role| rig.channel.line_drops(role).get(DropReason::Removed));
+    assert_eq!(removed(&rig), [1, 2]);
+    rig.channel.close();
+    assert_eq!(removed(&rig), [1, 2], "once");
+    assert_eq!((rig.take(), rig.channel.counts().next_sequence), (String::new(), 3));
+}
+
+#[test]
+fn another_line_in_the_place_of_one_begins_at_zero_and_the_channel_goes_on() {
+    let mut rig = Rig::new(settings());
+    rig.data(A, 1, 2).unwrap();
+    rig.data(B, 5, 2).unwrap();
+    assert_eq!(rig.line(B).packets, 1);
+    rig.channel.renew_line(B);
+    assert_eq!((rig.line(B), rig.line(A).packets), (LineCounts::default(), 1));
+    rig.data(B, 3, 2).unwrap();
+    assert_eq!((rig.take().as_str(), rig.line(B).packets), ("1-7", 1));
+}

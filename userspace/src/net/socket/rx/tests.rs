@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::net::headers::Header;
-use crate::net::socket::SocketTx;
+use crate::net::socket::{SocketDestination, SocketTx};
+use crate::net::{TxDestination, TxPort};
 
 fn line(index: LineIndex, group: SocketAddrV4) -> SocketLine {
     SocketLine { line: index, group, interface: "lo".into(), source: None, subscribed: true }
@@ -269,4 +270,50 @@ fn what_cannot_be_opened_says_why() {
     assert!(matches!(port.add_destination(header("127.0.0.1:0", 5)), Err(SocketError::Vlan { vlan: 5, .. })));
     let error = port.add_destination(header("192.0.2.7:0", 0)).unwrap_err().to_string();
     assert!(error.contains("cannot bind the source"), "{error}");
+}
+
+#[test]
+fn sockets_of_lines_and_destinations_come_and_go() {
+    let frames = Frames::heap(512, 2048);
+    let (one, two) =
+        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()), SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port()));
+    let options = SocketOptions::default();
+    let mut rx = SocketRx::new(&[line(4, one)], &options).unwrap();
+    rx.make_room(2);
+    rx.add(LineSocket::open(&line(5, two), &options).unwrap()).unwrap();
+    let third = LineSocket::open(&line(6, SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port())), &options).unwrap();
+    assert!(rx.add(third).is_err(), "no room");
+
+    let to = |dest| {
+        let source = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let header = Header { source_mac: [0; 6], dest_mac: [0; 6], vlan: 0, source, dest, ttl: 1 };
+        TxDestination::Socket(SocketDestination::open("lo", header).unwrap())
+    };
+    let mut tx = TxPort::Socket(SocketTx::new("lo"));
+    tx.make_room(1);
+    let send = |tx: &mut TxPort, payload: &[u8]| {
+        let mut frame = frames.alloc().unwrap();
+        frames.buffer_mut(&mut frame)[PAYLOAD_OFFSET..PAYLOAD_OFFSET + payload.len()].copy_from_slice(payload);
+        tx.send(&frames, frame, payload.len(), 0)
+    };
+    assert!(tx.put_destination(0, TxDestination::Memory).is_err(), "of another kind");
+    assert!(matches!(tx.put_destination(0, to(one)), Ok(None)));
+    send(&mut tx, b"to one").unwrap();
+    tx.flush(&frames);
+    // The number is used again: what was sent before has its own address, what comes after the new one.
+    assert!(matches!(tx.put_destination(0, to(two)), Ok(Some(TxDestination::Socket(_)))));
+    send(&mut tx, b"to two").unwrap();
+    tx.flush(&frames);
+    let mut got: Vec<_> = receive(&frames, &mut rx, 2).into_iter().map(|(line, payload, _)| (line, payload)).collect();
+    got.sort_unstable();
+    assert_eq!(got, [(4, b"to one".to_vec()), (5, b"to two".to_vec())]);
+    assert!(tx.take_destination(0).is_some());
+    assert_eq!(send(&mut tx, b"to nobody"), Err(DropReason::Removed));
+
+    assert!(rx.remove(4).is_some() && rx.remove(4).is_none());
+    let mut tx = sending_port(two);
+    self::send(&frames, &mut tx, b"still");
+    tx.flush(&frames);
+    assert_eq!(receive(&frames, &mut rx, 1)[0].1, b"still");
+    frames.assert_conserved(rx.frames_held(), 0, 0);
 }
