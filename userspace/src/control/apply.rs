@@ -44,11 +44,15 @@ impl<'a> Way<'a> {
         if self.back { &moves.removed } else { &moves.added }
     }
 
-    /// Whether the consumers of a destination that is made anew have had all of its channel so far.
-    fn is_continued(self, destination: usize) -> bool {
-        let of =
-            |plan: &'a Plan| plan.destinations.get(destination).map(|found| (&found.name, found.channel, found.group));
-        of(self.from).is_some() && of(self.from) == of(self.to)
+    /// Whether a destination that is made anew has the consumers that it had, of the same channel.
+    fn continues(self, destination: usize) -> bool {
+        match (self.from.destinations.get(destination), self.to.destinations.get(destination)) {
+            (Some(old), Some(new)) => {
+                (&old.name, old.group, old.channel, old.format) == (&new.name, new.group, new.channel, new.format)
+                    && self.from.channels[old.channel].worker == self.to.channels[new.channel].worker
+            }
+            _ => false,
+        }
     }
 
     /// Whether a destination that is made anew goes on with its retransmission server.
@@ -274,7 +278,7 @@ impl Desk {
             let retainer = servers.get_mut(index).and_then(PreparedDestination::take_retainer);
             let kept = if way.is_retained_on(*index) { Retention::Kept } else { Retention::None };
             let retention = retainer.map_or(kept, Retention::New);
-            let continues = way.is_continued(*index);
+            let continues = way.continues(*index);
             let stream = build::stream(way.to, *index);
             let stream = if continues { stream } else { stream.joining(&way.to.destinations[*index].route) };
             edit.add_streams.push(NewStream { stream, retention, continues, destination });

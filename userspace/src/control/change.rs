@@ -1,7 +1,7 @@
 //! Changing what runs: from the configuration that runs to another, as a whole or not at all.
 #![forbid(unsafe_code)]
 
-mod describe;
+pub(super) mod describe;
 mod edits;
 mod specs;
 

@@ -1,7 +1,9 @@
 //! The command line of `feedctl`, so that tests can use it as a person would.
 #![forbid(unsafe_code)]
 
+mod change;
 mod connect;
+mod fragment;
 mod latency;
 mod tls;
 mod top;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{NewToken, Role, tables};
-use connect::{Connection, Credentials, connect, refusal};
+use connect::{Connection, Credentials, TIMEOUT, connect, refusal};
 
 /// The handler refused the request, or failed to carry it out; with `ready`: it is not.
 pub const EXIT_REFUSED: u8 = 1;
@@ -68,6 +70,8 @@ enum Verb {
     Subscribe(Switch),
     /// Leaves the groups of the selected lines
     Unsubscribe(Switch),
+    #[command(flatten)]
+    Change(change::ChangeVerb),
     /// Shows rates, gaps, latencies and drops, live; q ends
     Top {
         /// Time between two looks, milliseconds
@@ -114,6 +118,16 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+impl Arguments {
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        match &self.verb {
+            Verb::Change(verb) => verb.patience(),
+            _ => TIMEOUT,
+        }
+    }
 }
 
 /// Which lines, and whether in earnest.
@@ -229,6 +243,7 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
         Verb::Watch { .. } | Verb::Top { .. } | Verb::Token { .. } | Verb::Completion { .. } => {
             unreachable!("done above")
         }
+        Verb::Change(verb) => verb.run(&mut client, refused).await?,
         Verb::List(lines) => {
             let request = ListGroupsRequest { selector: Some(lines.selector()) };
             let answer = client.list_groups(request).await.map_err(refused)?.into_inner();

@@ -10,7 +10,7 @@ use crate::config::plan::{Moves, Plan, Rebased};
 use crate::config::{Config, Differing, differing};
 
 /// One sentence.
-pub(super) fn sentence(change: &Change) -> String {
+pub(in crate::control) fn sentence(change: &Change) -> String {
     let verb = match change.kind() {
         ChangeKind::Added => "added",
         ChangeKind::Removed => "removed",

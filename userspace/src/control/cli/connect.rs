@@ -65,14 +65,14 @@ pub(super) async fn connect(arguments: &Arguments) -> Result<Connection, Failure
         Failure(EXIT_USAGE, text)
     })?;
     let connected = match credentials.tls(endpoint)? {
-        None => parsed.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await,
+        None => parsed.connect_timeout(TIMEOUT).timeout(arguments.patience()).connect().await,
         Some(tls) => {
             // The library would want TLS of its own for https.
             let address = Endpoint::from_shared(endpoint.replacen("https://", "http://", 1));
             let address = address.map_err(|error| Failure(EXIT_USAGE, format!("--endpoint {endpoint}: {error}")))?;
             address
                 .origin(parsed.uri().clone())
-                .timeout(TIMEOUT)
+                .timeout(arguments.patience())
                 .connect_timeout(TIMEOUT)
                 .connect_with_connector(tls)
                 .await
