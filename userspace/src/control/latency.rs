@@ -30,12 +30,6 @@ impl Desk {
         self.watch.rounds().borrow().clone()
     }
 
-    /// What tells the configuration that runs from another one: of the same one it is the same, over restarts and hosts.
-    #[must_use]
-    pub fn config_fingerprint(&self) -> String {
-        format!("{:08x}", crc32fast::hash(format!("{:?}", self.plan()).as_bytes()))
-    }
-
     /// [`Self::newest_round`] for the control service.
     pub(super) fn latency_answer(&self) -> v1::GetLatencyResponse {
         let Round { until_utc_ns, total, .. } = self.newest_round();

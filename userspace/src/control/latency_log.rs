@@ -241,7 +241,7 @@ fn facts(desk: &Desk) -> Vec<(&'static str, String)> {
     vec![
         ("instance", plan.name.clone()),
         ("version", crate::metrics::version()),
-        ("configuration", desk.config_fingerprint()),
+        ("configuration", desk.config_hash()),
         ("host", text(host.nodename())),
         ("kernel", format!("{} {} {}", text(host.sysname()), text(host.release()), text(host.machine()))),
         ("interfaces", modes.join(", ")),

@@ -133,7 +133,7 @@ fn instance(desk: &Desk, out: &mut Out<'_>) -> fmt::Result {
         ("rustc", RUSTC.to_owned()),
     ];
     out.gauge("build_info", "Always 1; the labels say what runs", [(labels, 1)])?;
-    let hash = vec![("hash", desk.config_fingerprint())];
+    let hash = vec![("hash", desk.config_hash())];
     out.gauge("config_info", "Always 1; the label changes with the configuration that runs", [(hash, 1)])?;
     let help = "When the handler started, since 1970 UTC";
     out.seconds("start_time", help, [(vec![], desk.started_utc_ns())])?;

@@ -35,7 +35,7 @@ pub struct Family {
 }
 
 /// Labels of families that have series only where an XDP program runs, or where something happened.
-const ELSEWHERE: [(&str, &[&str]); 7] = [
+const ELSEWHERE: [(&str, &[&str]); 8] = [
     ("feedhandler_xdp_verdicts_total", &["interface", "verdict"]),
     ("feedhandler_xdp_line_packets_total", &["channel", "line"]),
     ("feedhandler_xdp_line_bytes_total", &["channel", "line"]),
@@ -43,6 +43,7 @@ const ELSEWHERE: [(&str, &[&str]); 7] = [
     ("feedhandler_canary_packets_total", &["channel", "line"]),
     ("feedhandler_interface_igmp_version", &["interface"]),
     ("feedhandler_interface_mode_refused", &["interface", "mode"]),
+    ("feedhandler_tls_certificate_expiry_seconds", &["file"]),
 ];
 
 /// Every family, in the order in which it is exported.

@@ -124,7 +124,11 @@ async fn all_who_watch_share_the_places_and_wrong_intervals_take_none() {
             let events = client.watch_events(WatchEventsRequest::default()).await.unwrap();
             let latencies = client.watch_latency(WatchLatencyRequest { interval_ms: 3_600_000 }).await.unwrap();
             let mut statuses = Vec::new();
-            for _ in 2..MOST_WATCHERS {
+            for number in 2..MOST_WATCHERS {
+                // A connection has fewer calls at a time.
+                if number % 8 == 0 {
+                    client = served.client().await;
+                }
                 statuses.push(client.watch_status(WatchStatusRequest { interval_ms: 60_000 }).await.unwrap());
             }
             let one_more = client.watch_latency(WatchLatencyRequest::default()).await.unwrap_err();
