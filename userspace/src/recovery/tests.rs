@@ -154,7 +154,7 @@ fn channels_come_and_go_while_another_recovers_and_it_loses_nothing() {
         assert_eq!(handed.map(|handed| handed.worker), Some(0));
         turns += 1;
     }
-    assert!(turns > 10, "{turns} times while it was busy");
+    assert!(turns > 2, "{turns} times while it was busy");
     assert_eq!(shared.recovery(0).recovered_messages, MESSAGES);
     assert!(request(&idle).is_none(), "nobody misses anything there");
     running.end();

@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -169,17 +170,25 @@ fn file_name(namespace: u64, interface: &str) -> String {
     format!("{}{interface}.json", file_prefix(namespace))
 }
 
+/// How often, and how far apart, a lock is tried for.
+const LOCK_TRIES: u32 = 10;
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Takes the lock beside a state file; `None` if a running handler has it. The lock's file stays: removed, two could hold
 /// locks of one name.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o644);
     let file = options.open(path.with_extension("lock"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            // A child of who had it holds it, too, from its fork to its exec.
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_INTERVAL),
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(None)
 }
 
 /// Reads a file, whoever holds it.
