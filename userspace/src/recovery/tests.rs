@@ -182,6 +182,10 @@ fn who_goes_closes_its_sockets_and_leaves_nothing_to_who_takes_its_number() {
     stranger.send(b"?").unwrap();
     stranger.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert_eq!(stranger.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    // Nor does one that had nobody to ask, but a worker that told what it missed all the same.
+    wants.push(miss(11)).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(running.with(|recovery| recovery.remove(0, monotonic_ns())).unwrap(), None);
     let (asked, keys) = server();
     let plan = self::plan(&keys);
     let channel = prepare(&plan, 0).unwrap().unwrap();
