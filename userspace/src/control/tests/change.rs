@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn rewrite(&self, from: &str, to: &str) {
-        let file = self.directory.path().join("handler.toml");
+        let file = self.etc.path().join("handler.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");
         std::fs::write(file, text.replacen(from, to, 1)).unwrap();
@@ -234,12 +234,12 @@ async fn a_reload_is_made_as_a_whole_or_refused_as_a_whole() {
     assert!(error.contains("destination[0].retransmission.address"), "{error}");
     bench.rewrite("[destination.retransmission]\naddress = \"127.0.0.1:0\"", "");
     // What takes a restart is named, with both values.
-    bench.rewrite("name = \"w0\"", "name = \"w0\"\nring_entries = 4096");
+    bench.rewrite("name = \"w0\"", "name = \"w0\"\nring_entries = 1024");
     let error = bench.desk.reload(false, "a test").unwrap_err();
     assert!(matches!(error, ChangeError::NeedsRestart(_)), "{error}");
-    assert!(error.to_string().contains("worker `w0`: ring_entries default -> 4096"), "{error}");
+    assert!(error.to_string().contains("worker `w0`: ring_entries default -> 1024"), "{error}");
     assert!(bench.edited().is_empty());
-    bench.rewrite("ring_entries = 4096", "");
+    bench.rewrite("ring_entries = 1024", "");
     bench.rewrite("name = \"equities\"", "name = \"equities\"\ngive_up_ms = 60");
     let dry = bench.desk.reload(true, "a test").unwrap();
     assert_eq!(
@@ -293,7 +293,7 @@ fn what_was_changed_is_so_after_a_restart_unless_the_file_has_changed() {
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new();
     bench.desk.start_lines().unwrap();
-    let next = || resume(Config::load_whole(bench.directory.path().join("handler.toml")).unwrap());
+    let next = || resume(Config::load_whole(bench.etc.path().join("handler.toml")).unwrap());
     assert_eq!(next().plan.channels.len(), 1);
     bench.desk.change(&request(vec![What::AddChannel(spec(&bench, "options"))]), "a test").unwrap();
     let kept = bench.directory.path().join("kept/subscriptions.json");
