@@ -96,6 +96,8 @@ struct Bench {
     /// Groups of lines A and B.
     groups: [Ipv4Addr; 2],
     directory: tempfile::TempDir,
+    /// Where its configuration file is.
+    etc: tempfile::TempDir,
 }
 
 impl Bench {
@@ -153,7 +155,8 @@ impl Bench {
             groups[0],
             groups[1]
         );
-        let file = directory.path().join("handler.toml");
+        let etc = tempfile::tempdir().unwrap();
+        let file = etc.path().join("handler.toml");
         std::fs::write(&file, text).unwrap();
         let loaded = Config::load_whole(&file).unwrap();
         let (plan, written) = (Arc::new(loaded.plan.clone()), loaded.config.clone());
@@ -170,7 +173,7 @@ impl Bench {
         let interface = InterfaceLink { mode_in_force, jumbo: false, steering: None, refused: vec![] };
         let desk = Desk::new(plan, vec![interface], vec![link], Threads::new(Vec::new()));
         desk.set_config(loaded, written);
-        Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory }
+        Self { desk, worker: WorkerStub::start(commands, Arc::clone(&shared)), events, shared, groups, directory, etc }
     }
 
     fn socket(&self) -> PathBuf {

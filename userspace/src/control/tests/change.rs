@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn rewrite(&self, from: &str, to: &str) {
-        let file = self.directory.path().join("handler.toml");
+        let file = self.etc.path().join("handler.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");
         std::fs::write(file, text.replacen(from, to, 1)).unwrap();
@@ -293,7 +293,7 @@ fn what_was_changed_is_so_after_a_restart_unless_the_file_has_changed() {
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new();
     bench.desk.start_lines().unwrap();
-    let next = || resume(Config::load_whole(bench.directory.path().join("handler.toml")).unwrap());
+    let next = || resume(Config::load_whole(bench.etc.path().join("handler.toml")).unwrap());
     assert_eq!(next().plan.channels.len(), 1);
     bench.desk.change(&request(vec![What::AddChannel(spec(&bench, "options"))]), "a test").unwrap();
     let kept = bench.directory.path().join("kept/subscriptions.json");
