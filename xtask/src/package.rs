@@ -106,6 +106,19 @@ fn pack(binaries: &Path, root: &Path, out: &Path) -> Result<PathBuf> {
         let text = process::output(&feedctl, &["completion", shell.0]).context("feedctl does not run here")?;
         put(&root.join("usr/share").join(shell.1), text.as_bytes(), 0o644)?;
     }
+    let pages = root.join("usr/share/man/man1");
+    fs::create_dir_all(&pages).with_context(|| format!("cannot make {}", pages.display()))?;
+    for program in PROGRAMS {
+        process::run(Command::new(root.join("usr/bin").join(program)).arg("man").arg(&pages))?;
+    }
+    for page in fs::read_dir(&pages)? {
+        let page = page?.path();
+        // As Debian has them: the manual reads them so.
+        process::run(Command::new("gzip").args(["--no-name", "-9"]).arg(&page))?;
+        let packed = page.with_extension("1.gz");
+        let bytes = fs::read(&packed).with_context(|| packed.display().to_string())?;
+        put(&packed, &bytes, 0o644)?;
+    }
     let (version, architecture) = (version(), architecture()?);
     let control = format!(
         "Package: feedhandler\nVersion: {version}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\

@@ -64,6 +64,8 @@ fn the_package_installs_keeps_the_configuration_and_goes() {
         // It may hold passwords.
         ("-rw-r-----", "./etc/feedhandler/feedhandler.toml"),
         ("-rw-r--r--", "./usr/share/bash-completion/completions/feedctl"),
+        ("-rw-r--r--", "./usr/share/man/man1/feedhandler-run.1.gz"),
+        ("-rw-r--r--", "./usr/share/man/man1/feedctl-subscribe.1.gz"),
     ] {
         let line = contents.lines().find(|line| line.ends_with(file));
         assert!(line.is_some_and(|line| line.starts_with(mode)), "{file}: {contents}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use feedhandler::config::Config;
 use feedhandler::config::plan::Plan;
 use feedhandler::doctor;
@@ -76,6 +76,11 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Write the man pages, one for each verb, into a folder.
+    Man {
+        /// The folder, which must exist.
+        folder: PathBuf,
+    },
     /// Print every metric that /metrics can have, as a table in Markdown.
     Metrics,
     /// Read captures (pcap, pcapng, either gzipped) through the channels of a configuration and report.
@@ -122,6 +127,8 @@ fn one_line(error: &anyhow::Error) -> String {
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Metrics => print(&feedhandler::metrics::table::markdown().context("cannot write the table")?),
+        Verb::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
+            .with_context(|| format!("cannot write into {}", folder.display()))?,
         Verb::LatencyReport { logs, from, to, output } => report(&logs, from, to, output.as_deref())?,
         Verb::Doctor { config, json } => return examine(config.as_deref(), json),
         Verb::Run { config } => feedhandler::app::run(Config::load_whole(&config)?)?,

@@ -118,6 +118,11 @@ enum Verb {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Writes the man pages, one for each verb, into a folder
+    Man {
+        /// The folder, which must exist
+        folder: std::path::PathBuf,
+    },
 }
 
 impl Arguments {
@@ -231,6 +236,11 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
             clap_complete::generate(*shell, &mut Arguments::command(), "feedctl", &mut text);
             return Ok(String::from_utf8_lossy(&text).into_owned());
         }
+        Verb::Man { folder } => {
+            let written = clap_mangen::generate_to(Arguments::command(), folder);
+            let cannot = |error| Failure(EXIT_REFUSED, format!("cannot write into {}: {error}", folder.display()));
+            return written.map(|()| String::new()).map_err(cannot);
+        }
         Verb::Token { name, role } => return token(arguments, name, *role),
         _ => {}
     }
@@ -240,7 +250,7 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
     };
     let refused = |status: tonic::Status| refusal(&arguments.endpoint, &status);
     let (table, json) = match &arguments.verb {
-        Verb::Watch { .. } | Verb::Top { .. } | Verb::Token { .. } | Verb::Completion { .. } => {
+        Verb::Watch { .. } | Verb::Top { .. } | Verb::Token { .. } | Verb::Completion { .. } | Verb::Man { .. } => {
             unreachable!("done above")
         }
         Verb::Change(verb) => verb.run(&mut client, refused).await?,

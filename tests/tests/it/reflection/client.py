@@ -59,7 +59,8 @@ def main():
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=10)
     arguments = parser.parse_args()
-    with grpc.insecure_channel(arguments.address) as channel:
+    # Over a Unix socket gRPC's own libraries send the socket's path as the authority, which HTTP/2 servers in Rust refuse.
+    with grpc.insecure_channel(arguments.address, [("grpc.default_authority", "localhost")]) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         if arguments.method == "services":
             print(json.dumps(sorted(database.get_services())))
