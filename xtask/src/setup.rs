@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{process, tools};
 
 /// For the C parts (libbpf, libxdp; libFuzzer in C++), for running them, and for checking the output with other people's programs.
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 20] = [
     "bpftool",
     "chromium-headless-shell",
     "clang",
