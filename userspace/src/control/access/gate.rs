@@ -17,7 +17,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::places::Place;
+use super::places::{Door, Place};
 use super::{Access, Identity, Kind, needs};
 use crate::control::Desk;
 use crate::control::listen::connection::{Caller, OpenCall};
@@ -74,8 +74,9 @@ where
                 return Box::pin(async { Ok(status.into_http()) });
             }
         };
-        let Pass { identity, deadlines, place, open } = pass;
+        let Pass { identity, deadlines, held, open } = pass;
         request.extensions_mut().insert(identity);
+        request.extensions_mut().insert(held.clone());
         let desk = Arc::clone(&self.desk);
         Box::pin(async move {
             let Ok(answer) = timeout_at(deadlines.answer, inner.call(request)).await else {
@@ -83,9 +84,8 @@ where
                 return Ok(too_late().into_http());
             };
             let timer = deadlines.whole.map(|at| Box::pin(sleep_until(at)));
-            answer.map(|answer| {
-                answer.map(|body| Body::new(Answer { body, timer, is_over: false, _held: (place, open) }))
-            })
+            answer
+                .map(|answer| answer.map(|body| Body::new(Answer { body, timer, is_over: false, _held: (held, open) })))
         })
     }
 }
@@ -94,8 +94,20 @@ where
 struct Pass {
     identity: Identity,
     deadlines: Deadlines,
-    place: Place,
+    held: Held,
     open: OpenCall,
+}
+
+/// A call's place, which is taken for as long as anybody has this: the answer, and whatever works for it. Work on another
+/// thread does not end when its caller leaves, and a place that was free by then would limit nothing.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Held(Arc<Place>);
+
+impl Held {
+    /// Where the call came in.
+    pub(in crate::control) fn door(&self) -> Door {
+        self.0.door()
+    }
 }
 
 /// When a call must be over.
@@ -136,7 +148,7 @@ fn admit(access: &Access, request: &Request<Body>) -> Result<Pass, (Reason, Stri
     };
     let deadlines = deadlines(kind, client_timeout(request.headers()), Instant::now());
     let taken = deadlines.whole.map(|at| at + READ_PATIENCE);
-    Ok(Pass { identity, deadlines, place, open: caller.call(taken) })
+    Ok(Pass { identity, deadlines, held: Held(Arc::new(place)), open: caller.call(taken) })
 }
 
 fn deadlines(kind: Kind, client: Option<Duration>, now: Instant) -> Deadlines {
@@ -174,7 +186,7 @@ struct Answer {
     body: Body,
     timer: Option<Pin<Box<Sleep>>>,
     is_over: bool,
-    _held: (Place, OpenCall),
+    _held: (Held, OpenCall),
 }
 
 impl HttpBody for Answer {

@@ -48,7 +48,8 @@ pub(in crate::control) enum Door {
 }
 
 impl Door {
-    const fn index(self) -> usize {
+    /// This host's first.
+    pub(in crate::control) const fn index(self) -> usize {
         match self {
             Self::Local => 0,
             Self::Remote(_) => 1,
@@ -120,6 +121,13 @@ impl Places {
         }
         taken.calls += 1;
         Some(Place { places: Arc::clone(self), door, what })
+    }
+}
+
+impl Place {
+    /// Which address of ours it is of.
+    pub(super) const fn door(&self) -> Door {
+        self.door
     }
 }
 
