@@ -57,7 +57,7 @@ impl From<DrainError> for Status {
         match &error {
             DrainError::Select(error) => refusal::select(error),
             DrainError::Lines(error) => refusal::control(error),
-            DrainError::OverTcp(_) => Reason::NeedsRestart.says(message),
+            DrainError::OverTcp(_) => Reason::OverTcp.says(message),
             DrainError::TooLate { .. } => Reason::TooLate.says(message),
             DrainError::Stopping(_) => Reason::Stopping.says(message),
             DrainError::Failed(_) => Self::internal(message),

@@ -186,3 +186,20 @@ async fn a_drain_ends_with_the_handler() {
         (Code::Unavailable, "STOPPING")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_the_health_is_told_that_the_handler_stops() {
+    let mut bench = Bench::new();
+    let (mut watched, began) = bench
+        .served(async |served| {
+            let mut client = tonic_health::pb::health_client::HealthClient::new(served.channel().await);
+            let request = tonic_health::pb::HealthCheckRequest::default();
+            let mut watched = client.watch(request).await.unwrap().into_inner();
+            watched.message().await.unwrap().expect("the state");
+            (watched, Instant::now())
+        })
+        .await;
+    let end = tokio::time::timeout(Duration::from_secs(5), watched.message()).await.expect("it ends").unwrap_err();
+    assert_eq!(end.get_error_details().error_info().unwrap().reason, "STOPPING", "{end}");
+    assert!(began.elapsed() < Duration::from_millis(1900), "the end waited for it: {:?}", began.elapsed());
+}
