@@ -28,6 +28,11 @@ use crate::worker::shared::WorkerLink;
 /// Time between two looks at a worker that is to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How long work of the control service may hold up the end, once everything else is down.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+/// More than calls, watchers and collections together can take, so that the desk is polled whatever they do.
+const BLOCKING_THREADS: usize = 1024;
+
 /// Runs what was loaded, or what it was changed to before the last stop, until SIGINT or SIGTERM.
 ///
 /// Up: privileges → addresses bound → NIC settings → filters attached, sockets in the XSKMAPs → keepers → privileges dropped →
@@ -74,6 +79,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
@@ -93,6 +99,8 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     runtime.spawn(supervised::report(Arc::clone(&desk)));
     let outcome = runtime.block_on(control::serve(Arc::clone(&desk), listeners, shutdown_signal()));
     drop(up);
+    // What still waits for something is not waited for.
+    runtime.shutdown_timeout(END_PATIENCE);
     info!("stopped");
     Ok(outcome?)
 }

@@ -1,7 +1,7 @@
 //! The feed handler: `run`, `check`, `doctor`, `replay`, `latency-report`, `metrics`.
 #![forbid(unsafe_code)]
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -126,7 +126,7 @@ fn one_line(error: &anyhow::Error) -> String {
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Metrics => print(&feedhandler::metrics::table::markdown().context("cannot write the table")?),
+        Verb::Metrics => print(&feedhandler::metrics::table::markdown().context("cannot write the table")?)?,
         Verb::Man { folder } => clap_mangen::generate_to(Cli::command(), &folder)
             .with_context(|| format!("cannot write into {}", folder.display()))?,
         Verb::LatencyReport { logs, from, to, output } => report(&logs, from, to, output.as_deref())?,
@@ -134,23 +134,24 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Run { config } => feedhandler::app::run(Config::load_whole(&config)?)?,
         Verb::Check { config } => {
             let plan = load(&config)?;
-            println!(
-                "{}: {} interfaces, {} workers, {} channels, {} lines, {} destinations: OK",
+            print(&format!(
+                "{}: {} interfaces, {} workers, {} channels, {} lines, {} destinations: OK\n",
                 config.display(),
                 plan.interfaces.len(),
                 plan.workers.len(),
                 plan.channels.len(),
                 plan.lines.len(),
                 plan.destinations.len()
-            );
+            ))?;
         }
         Verb::Replay { config, json, files } => {
             let report = feedhandler::replay::replay(&load(&config)?, &files)?;
-            if json {
-                println!("{}", serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?);
+            let text = if json {
+                serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n"
             } else {
-                print!("{report}");
-            }
+                report.to_string()
+            };
+            print(&text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -161,7 +162,7 @@ fn report(logs: &[PathBuf], from: Option<u64>, to: Option<u64>, output: Option<&
     let report = feedhandler::report::Report::read(logs, from, to)?;
     report.complaints().iter().for_each(|complaint| eprintln!("feedhandler: {complaint}"));
     match output {
-        None => print(&report.to_string()),
+        None => print(&report.to_string())?,
         Some(path) => {
             std::fs::write(path, report.html()).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -170,8 +171,12 @@ fn report(logs: &[PathBuf], from: Option<u64>, to: Option<u64>, output: Option<&
 }
 
 /// To standard output. A reader that has seen enough (head, grep -q) is no error.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to standard output"),
+        _ => Ok(()),
+    }
 }
 
 /// Prints what the doctor found; the answer is the exit status.
@@ -183,7 +188,7 @@ fn examine(config: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         report.text(style())
     };
-    print(&text);
+    print(&text)?;
     Ok(ExitCode::from(report.exit_status()))
 }
 

@@ -289,12 +289,25 @@ pub async fn run(arguments: &Arguments) -> Result<String, Failure> {
     }
 }
 
+/// Writes, to standard output mostly; `false`: nobody reads any more (head, grep -q), which is no error.
+///
+/// # Errors
+/// It cannot be written: a full disk.
+pub fn put(mut out: impl std::io::Write, text: &str) -> Result<bool, Failure> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure(EXIT_REFUSED, format!("cannot write to standard output: {error}"))),
+    }
+}
+
 /// Asks until the handler is ready or `patience` is over. A handler that does not answer may be starting.
 async fn wait_until_ready(arguments: &Arguments, patience: Duration) -> Result<ControlClient<Connection>, Failure> {
     let deadline = Instant::now() + patience;
     loop {
         let why = match connect(arguments).await {
-            Err(Failure(EXIT_USAGE, text)) => return Err(Failure(EXIT_USAGE, text)),
+            // Time mends neither.
+            Err(failure @ Failure(EXIT_USAGE | EXIT_DENIED, _)) => return Err(failure),
             Err(failure) => failure,
             Ok(channel) => {
                 let mut client = ControlClient::new(channel);
@@ -308,7 +321,7 @@ async fn wait_until_ready(arguments: &Arguments, patience: Duration) -> Result<C
                 }
             }
         };
-        if Instant::now() >= deadline {
+        if why.0 == EXIT_DENIED || Instant::now() >= deadline {
             return Err(why);
         }
         tokio::time::sleep(READY_INTERVAL).await;

@@ -1,10 +1,12 @@
 //! Ending a channel's input in order.
 #![forbid(unsafe_code)]
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use feedhandler_proto::v1::DrainResponse;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use super::refusal::{self, Reason};
@@ -41,6 +43,12 @@ pub enum DrainError {
         /// How long it had.
         waited_ms: u128,
     },
+    /// The handler stops.
+    #[error("the handler stops before channel `{0}` is drained; its lines are off")]
+    Stopping(String),
+    /// A fault of ours.
+    #[error("the control desk failed: {0}")]
+    Failed(String),
 }
 
 impl From<DrainError> for Status {
@@ -49,20 +57,39 @@ impl From<DrainError> for Status {
         match &error {
             DrainError::Select(error) => refusal::select(error),
             DrainError::Lines(error) => refusal::control(error),
-            DrainError::OverTcp(_) => Reason::NeedsRestart.says(message),
+            DrainError::OverTcp(_) => Reason::OverTcp.says(message),
             DrainError::TooLate { .. } => Reason::TooLate.says(message),
+            DrainError::Stopping(_) => Reason::Stopping.says(message),
+            DrainError::Failed(_) => Self::internal(message),
         }
     }
 }
 
+/// A drain that is under way.
+#[derive(Debug)]
+struct Draining {
+    channel: String,
+    index: usize,
+    patience: Duration,
+    /// Lines that were switched off.
+    changed: Vec<usize>,
+    lost_before: u64,
+}
+
 impl Desk {
     /// Switches a channel's lines off, and waits until all it holds was delivered or given up; `patience` is
-    /// its give-up time and a second if it is not given. Not for an async thread.
+    /// its give-up time and a second, a minute at most, if it is not given. Needs tokio, and holds none of its threads meanwhile.
     ///
     /// # Errors
-    /// No such channel; a line that could not be switched off; or it still holds something.
-    pub fn drain(&self, channel: &str, patience: Option<Duration>, by: &str) -> Result<DrainResponse, DrainError> {
-        let result = self.drained(channel, patience, by);
+    /// The channel does not exist or has no lines, they could not be switched off, it still holds something, or the handler
+    /// stops.
+    pub async fn drain(
+        self: &Arc<Self>,
+        channel: &str,
+        patience: Option<Duration>,
+        by: &str,
+    ) -> Result<DrainResponse, DrainError> {
+        let result = self.drained(channel, patience, by).await;
         let (changes, error) = match &result {
             Ok(answer) => {
                 let lost = answer.messages_lost;
@@ -74,42 +101,74 @@ impl Desk {
         result
     }
 
-    fn drained(&self, channel: &str, patience: Option<Duration>, by: &str) -> Result<DrainResponse, DrainError> {
-        let plan = self.plan();
-        let found = plan.channels.iter().find(|(_, one)| one.name == channel);
-        let Some((index, wanted)) = found else {
-            let have = plan.channels.values().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(SelectError::NotFound { kind: "channel", name: channel.to_owned(), have }.into());
-        };
-        if wanted.soup.is_some() {
-            return Err(DrainError::OverTcp(channel.to_owned()));
-        }
-        let patience = patience.unwrap_or(Duration::from_millis(wanted.give_up_ms + 1000)).min(MOST_WAIT);
-        let selector = Selector { channel: Some(channel.to_owned()), ..Selector::default() };
-        let counts = || self.link_of_channel(index).shared.channel(index);
-        let lost_before = counts().messages_lost;
-        let changed = self.unsubscribe(&self.select(&selector)?, by)?.changed;
+    async fn drained(
+        self: &Arc<Self>,
+        channel: &str,
+        patience: Option<Duration>,
+        by: &str,
+    ) -> Result<DrainResponse, DrainError> {
+        let mut over = self.watch.over();
+        let (desk, name, by) = (Arc::clone(self), channel.to_owned(), by.to_owned());
+        let begin = spawn_blocking(move || desk.begin_drain(name, patience, &by));
+        let draining = begin.await.map_err(|error| DrainError::Failed(error.to_string()))??;
         let begun = Instant::now();
-        // What its workers took last is in the counters after the next housekeeping.
-        thread::sleep(LOOK_INTERVAL);
         loop {
-            let now = counts();
-            let waits = [ChannelState::Gap as u64, ChannelState::Backfill as u64].contains(&now.state);
-            let missing = now.known_sequence.saturating_sub(now.next_sequence);
-            if !waits && missing == 0 {
-                let messages_lost = now.messages_lost.saturating_sub(lost_before);
-                return Ok(DrainResponse {
-                    changed: self.groups(&changed),
-                    messages_lost,
-                    next_sequence: now.next_sequence,
-                });
+            // Before the first look, too: what its workers took last is in the counters after the next housekeeping.
+            tokio::select! {
+                () = over.wait() => return Err(DrainError::Stopping(draining.channel)),
+                () = sleep(LOOK_INTERVAL) => {}
             }
-            let waited = begun.elapsed();
-            if waited >= patience {
-                let (channel, waited_ms) = (channel.to_owned(), waited.as_millis());
-                return Err(DrainError::TooLate { channel, missing, waited_ms });
-            }
-            thread::sleep(LOOK_INTERVAL);
+            let Some(mut answer) = self.look_at_drain(&draining, begun.elapsed())? else { continue };
+            let desk = Arc::clone(self);
+            let groups = spawn_blocking(move || desk.groups(&draining.changed));
+            answer.changed = groups.await.map_err(|error| DrainError::Failed(error.to_string()))?;
+            return Ok(answer);
         }
+    }
+
+    /// Switches the lines off. Waits for workers, so not for an async thread.
+    fn begin_drain(&self, channel: String, patience: Option<Duration>, by: &str) -> Result<Draining, DrainError> {
+        let index = self.channel_to_drain(&channel)?;
+        let plan = self.plan();
+        let wanted = plan.channels.get(index);
+        if wanted.is_some_and(|wanted| wanted.soup.is_some()) {
+            return Err(DrainError::OverTcp(channel));
+        }
+        let give_up_ms = wanted.map_or(0, |wanted| wanted.give_up_ms);
+        let patience = patience.unwrap_or(Duration::from_millis(give_up_ms + 1000)).min(MOST_WAIT);
+        let selector = Selector { channel: Some(channel.clone()), ..Selector::default() };
+        let lost_before = self.link_of_channel(index).shared.channel(index).messages_lost;
+        let changed = self.unsubscribe(&self.select(&selector)?, by)?.changed;
+        Ok(Draining { channel, index, patience, changed, lost_before })
+    }
+
+    /// Which channel has the name now.
+    fn channel_to_drain(&self, name: &str) -> Result<usize, DrainError> {
+        let plan = self.plan();
+        let found = plan.channels.iter().find(|(_, one)| one.name == name);
+        found.map(|(index, _)| index).ok_or_else(|| {
+            let have = plan.channels.values().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+            SelectError::NotFound { kind: "channel", name: name.to_owned(), have }.into()
+        })
+    }
+
+    /// Looks once, waiting for nothing: the answer but for its groups, once nothing is held any more.
+    fn look_at_drain(&self, draining: &Draining, waited: Duration) -> Result<Option<DrainResponse>, DrainError> {
+        let Draining { channel, index, patience, lost_before, .. } = draining;
+        // Somebody may remove it meanwhile, and another channel have its counters.
+        if self.channel_to_drain(channel)? != *index {
+            return Err(SelectError::NotFound { kind: "channel", name: channel.clone(), have: String::new() }.into());
+        }
+        let now = self.link_of_channel(*index).shared.channel(*index);
+        let waits = [ChannelState::Gap as u64, ChannelState::Backfill as u64].contains(&now.state);
+        let missing = now.known_sequence.saturating_sub(now.next_sequence);
+        if !waits && missing == 0 {
+            let messages_lost = now.messages_lost.saturating_sub(*lost_before);
+            return Ok(Some(DrainResponse { changed: Vec::new(), messages_lost, next_sequence: now.next_sequence }));
+        }
+        if waited >= *patience {
+            return Err(DrainError::TooLate { channel: channel.clone(), missing, waited_ms: waited.as_millis() });
+        }
+        Ok(None)
     }
 }

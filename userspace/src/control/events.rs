@@ -239,7 +239,7 @@ mod tests {
             reported.push(Event::Began { channel: 0, session, first: number, how: Beginning::Restarted }).unwrap();
         }
         let (mut taken, watch, lines) = (Events::new(1, 1), Watch::default(), Lines::default());
-        let mut watcher = watch.watch(String::new()).unwrap();
+        let mut watcher = watch.watch(crate::control::access::places::Door::Local, String::new()).unwrap();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(log, || {

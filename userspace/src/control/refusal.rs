@@ -26,6 +26,8 @@ pub enum Reason {
     KernelRefused,
     /// Only a restart can do it.
     NeedsRestart,
+    /// The channel comes over TCP and has no lines.
+    OverTcp,
     /// The channel has no retransmission servers.
     NoServers,
     /// A worker takes no commands.
@@ -57,6 +59,7 @@ impl Reason {
             Self::AlreadyExists => "ALREADY_EXISTS",
             Self::KernelRefused => "KERNEL_REFUSED",
             Self::NeedsRestart => "NEEDS_RESTART",
+            Self::OverTcp => "OVER_TCP",
             Self::NoServers => "NO_SERVERS",
             Self::WorkerUnavailable => "WORKER_UNAVAILABLE",
             Self::Stopping => "STOPPING",
@@ -76,7 +79,7 @@ impl Reason {
         match self {
             Self::NotFound => Code::NotFound,
             Self::AlreadyExists => Code::AlreadyExists,
-            Self::KernelRefused | Self::NeedsRestart | Self::NoServers => Code::FailedPrecondition,
+            Self::KernelRefused | Self::NeedsRestart | Self::OverTcp | Self::NoServers => Code::FailedPrecondition,
             Self::WorkerUnavailable | Self::Stopping => Code::Unavailable,
             Self::NoRoom | Self::TooManyWatchers | Self::TooManyCalls | Self::TooManyConnections => {
                 Code::ResourceExhausted

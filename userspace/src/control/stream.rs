@@ -18,6 +18,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::Desk;
+use super::access::places::Door;
 use super::latency::{Round, answer};
 use super::refusal;
 use super::watch::Over;
@@ -41,11 +42,12 @@ pub(super) type Latencies = Made<GetLatencyResponse>;
 ///
 /// # Errors
 /// The interval is not legal, too many watch already, or the handler stops.
-pub(super) fn statuses(desk: &Arc<Desk>, request: WatchStatusRequest) -> Result<Statuses, Status> {
+pub(super) fn statuses(desk: &Arc<Desk>, door: Door, request: WatchStatusRequest) -> Result<Statuses, Status> {
     let interval_ms = legal(request.interval_ms, STATUS_MS)?;
     let mut timer = interval(Duration::from_millis(interval_ms.into()));
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let look = Look { desk: Arc::clone(desk), timer, over: desk.watch.over(), _place: desk.watch.place()? };
+    let look =
+        Look { desk: Arc::clone(desk), timer, over: desk.watch.over(), place: Arc::new(desk.watch.place(door)?) };
     Ok(Repeated::stream(look, Look::next))
 }
 
@@ -53,14 +55,14 @@ pub(super) fn statuses(desk: &Arc<Desk>, request: WatchStatusRequest) -> Result<
 ///
 /// # Errors
 /// As [`statuses`].
-pub(super) fn latencies(desk: &Arc<Desk>, request: WatchLatencyRequest) -> Result<Latencies, Status> {
+pub(super) fn latencies(desk: &Arc<Desk>, door: Door, request: WatchLatencyRequest) -> Result<Latencies, Status> {
     let interval_ns = u64::from(legal(request.interval_ms, LATENCY_MS)?) * 1_000_000;
-    let place = desk.watch.place()?;
+    let place = Arc::new(desk.watch.place(door)?);
     let mut rounds = desk.watch.rounds();
     let base = rounds.borrow_and_update().clone();
     let due_ns = base.until_ns + interval_ns;
     let over = desk.watch.over();
-    Ok(Repeated::stream(Listen { rounds, base, due_ns, interval_ns, over, _place: place }, Listen::next))
+    Ok(Repeated::stream(Listen { rounds, base, due_ns, interval_ns, over, place }, Listen::next))
 }
 
 fn legal(interval_ms: u32, range: RangeInclusive<u32>) -> Result<u32, Status> {
@@ -81,7 +83,7 @@ struct Look {
     desk: Arc<Desk>,
     timer: Interval,
     over: Over,
-    _place: OwnedSemaphorePermit,
+    place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Look {
@@ -91,7 +93,7 @@ impl Look {
             _ = self.timer.tick() => {}
         }
         let desk = Arc::clone(&self.desk);
-        Some((beside(move || desk.status()).await, self))
+        Some((beside(&self.place, move || desk.status()).await, self))
     }
 }
 
@@ -103,7 +105,7 @@ struct Listen {
     due_ns: u64,
     interval_ns: u64,
     over: Over,
-    _place: OwnedSemaphorePermit,
+    place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Listen {
@@ -122,13 +124,22 @@ impl Listen {
         self.due_ns = (self.due_ns + self.interval_ns).max(round.until_ns + EARLY_NS + 1);
         let base = std::mem::replace(&mut self.base, round.clone());
         let made = move || answer(&round.total.since(&base.total), base.until_utc_ns, round.until_utc_ns);
-        Some((beside(made).await, self))
+        Some((beside(&self.place, made).await, self))
     }
 }
 
-/// Makes an answer where it may take its time.
-async fn beside<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
-    let made = tokio::task::spawn_blocking(make).await;
+/// Makes an answer where it may take its time; the watcher's place is taken until it is made.
+async fn beside<T: Send + 'static>(
+    place: &Arc<OwnedSemaphorePermit>,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    let place = Arc::clone(place);
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make();
+        drop(place);
+        made
+    })
+    .await;
     made.map_err(|error| Status::internal(format!("the control desk failed: {error}")))
 }
 

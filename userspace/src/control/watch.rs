@@ -13,6 +13,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
+use super::access::places::Door;
 use super::latency::Round;
 use super::locked;
 use super::refusal::Reason;
@@ -21,7 +22,7 @@ use crate::clock::{monotonic_ns, utc_ns};
 /// Events that a watcher may be behind.
 const BEHIND: usize = 1024;
 
-/// Most watchers at a time.
+/// Most watchers at a time, of each address that we listen on: nobody from outside can take the places of this host.
 pub(super) const MOST_WATCHERS: usize = 64;
 
 /// What a watcher reads.
@@ -32,7 +33,8 @@ pub(super) type Events = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send
 pub(super) struct Watch {
     /// None once the handler stops.
     sender: Mutex<Option<broadcast::Sender<Event>>>,
-    places: Arc<Semaphore>,
+    /// By [`Door`].
+    places: [Arc<Semaphore>; 2],
     rounds: watch::Sender<Round>,
     /// True once the handler stops.
     over: watch::Sender<bool>,
@@ -53,7 +55,7 @@ impl Over {
 impl Default for Watch {
     fn default() -> Self {
         let sender = Mutex::new(Some(broadcast::Sender::new(BEHIND)));
-        let places = Arc::new(Semaphore::new(MOST_WATCHERS));
+        let places = [(); 2].map(|()| Arc::new(Semaphore::new(MOST_WATCHERS)));
         let start = Round { until_ns: monotonic_ns(), until_utc_ns: utc_ns(), ..Round::default() };
         Self { sender, places, rounds: watch::Sender::new(start), over: watch::Sender::new(false) }
     }
@@ -72,8 +74,8 @@ impl Watch {
     ///
     /// # Errors
     /// Too many watch already, or the handler stops.
-    pub(super) fn watch(&self, channel: String) -> Result<Events, Status> {
-        let place = self.place()?;
+    pub(super) fn watch(&self, door: Door, channel: String) -> Result<Events, Status> {
+        let place = self.place(door)?;
         let sender = locked(&self.sender);
         let sender = sender.as_ref().ok_or_else(|| Reason::Stopping.says("the handler stops"))?;
         Ok(Box::pin(BroadcastStream::new(sender.subscribe()).filter_map(move |event| of(event, &channel, &place))))
@@ -83,11 +85,11 @@ impl Watch {
     ///
     /// # Errors
     /// Too many watch already, or the handler stops.
-    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+    pub(super) fn place(&self, door: Door) -> Result<OwnedSemaphorePermit, Status> {
         if *self.over.borrow() {
             return Err(Reason::Stopping.says("the handler stops"));
         }
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        Arc::clone(&self.places[door.index()]).try_acquire_owned().map_err(|_| {
             Reason::TooManyWatchers
                 .says(format!("{MOST_WATCHERS} callers watch already, and no more may; end one of them"))
         })

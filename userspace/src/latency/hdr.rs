@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = 40;
 /// Longest plain encoding that is read, bytes. The largest histogram that there can be (five digits, all of `u64`, no count
 /// zero) takes less.
 const MOST_BYTES: u64 = 64 << 20;
+/// Most values in a histogram that is read: two millennia of a million a second; sums of a whole log stay within 64 bits.
+const MOST_VALUES: u64 = 1 << 56;
 
 /// Why a text is no histogram.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,9 @@ pub enum HdrError {
     /// It is not as long as it says.
     #[error("its length is wrong")]
     Length,
+    /// No program has recorded so many values.
+    #[error("it claims to hold more than 2^56 values")]
+    TooMany,
     /// Its content is wrong.
     #[error("no histogram: {0}")]
     Content(String),
@@ -71,7 +76,10 @@ pub fn decode(text: &str) -> Result<Histogram<u64>, HdrError> {
     if word(&plain[4..]) as usize != plain.len() - HEAD_BYTES {
         return Err(HdrError::Length);
     }
-    Deserializer::new().deserialize(&mut plain.as_slice()).map_err(|error| HdrError::Content(error.to_string()))
+    let read = Deserializer::new().deserialize(&mut plain.as_slice());
+    let histogram: Histogram<u64> = read.map_err(|error| HdrError::Content(error.to_string()))?;
+    // The sum in the histogram saturates.
+    if histogram.len() > MOST_VALUES { Err(HdrError::TooMany) } else { Ok(histogram) }
 }
 
 /// The first four bytes, big-endian; 0 if there are fewer.
@@ -123,6 +131,19 @@ mod tests {
         let mut bytes = STANDARD.decode(&good).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         assert!(matches!(decode(&STANDARD.encode(bytes)), Err(HdrError::Damaged(_))));
+    }
+
+    #[test]
+    fn counts_that_would_overflow_a_sum_are_refused() {
+        let mut most = Histogram::<u64>::new(3).unwrap();
+        most.record_n(1_000, MOST_VALUES).unwrap();
+        assert_eq!(decode(&encode(&most)).unwrap().len(), MOST_VALUES);
+        for count in [1, 1 << 62, i64::MAX.unsigned_abs() - MOST_VALUES] {
+            let mut more = most.clone();
+            more.record_n(5_000_000, count).unwrap();
+            more.record_n(9_000_000, count).unwrap();
+            assert!(matches!(decode(&encode(&more)), Err(HdrError::TooMany)), "{count}");
+        }
     }
 
     proptest! {

@@ -27,6 +27,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Connections at a time; who comes then waits in the kernel.
 const MOST_CONNECTIONS: usize = 64;
+/// Collections at a time: one goes on when its client has left, so it has its place until it is done. Others wait.
+const MOST_COLLECTIONS: usize = 2;
 /// How long a request may take to come.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may take in all: one request, one answer.
@@ -79,21 +81,40 @@ pub async fn serve(listener: TcpListener, desk: Arc<Desk>, stopped: impl Future<
 /// - `/readyz`: 200 when every worker is alive, every desired line is in force and no channel is stale, else 503 with the
 ///   reasons, one a line.
 pub fn router(desk: Arc<Desk>) -> Router {
-    let exporter = Arc::new(Exporter::new(Arc::clone(&desk)));
+    let collector = Collector {
+        exporter: Arc::new(Exporter::new(Arc::clone(&desk))),
+        places: Arc::new(Semaphore::new(MOST_COLLECTIONS)),
+    };
     Router::new()
-        .route("/metrics", get(metrics).with_state(exporter))
+        .route("/metrics", get(metrics).with_state(collector))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready).with_state(desk))
 }
 
-async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> impl IntoResponse {
+/// What `/metrics` is collected with.
+#[derive(Clone)]
+struct Collector {
+    exporter: Arc<Exporter>,
+    places: Arc<Semaphore>,
+}
+
+async fn metrics(State(collector): State<Collector>, headers: HeaderMap) -> impl IntoResponse {
     let wants_classic = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(classic::is_wanted);
+    let Collector { exporter, places } = collector;
+    // It is never closed. Who waits here and leaves has begun nothing.
+    let place = places.acquire_owned().await;
     // Reading the BPF maps is a few system calls, and histograms take a millisecond: not on the I/O threads.
-    match tokio::task::spawn_blocking(move || exporter.encode()).await {
-        Ok(Ok(text)) if wants_classic => {
-            ([(CONTENT_TYPE, classic::CONTENT_TYPE)], classic::from_open_metrics(&text)).into_response()
+    let collected = tokio::task::spawn_blocking(move || {
+        let text = exporter.encode();
+        let text = if wants_classic { text.map(|text| classic::from_open_metrics(&text)) } else { text };
+        drop(place);
+        text
+    });
+    match collected.await {
+        Ok(Ok(text)) => {
+            let content_type = if wants_classic { classic::CONTENT_TYPE } else { OPEN_METRICS };
+            ([(CONTENT_TYPE, content_type)], text).into_response()
         }
-        Ok(Ok(text)) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode: {error}\n")).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot collect: {error}\n")).into_response(),
     }

@@ -220,7 +220,8 @@ fn line(stage: &StageFigures, axes: &Axes, curve: usize, seconds: impl Fn(u64) -
     for column in &stage.course {
         let middle = (seconds(column.span_ns.0) + seconds(column.span_ns.1)) / 2.0;
         let (x, y) = (axes.x(middle), axes.y(column.values_ns[curve] as f64));
-        let goes_on = before.is_some_and(|end_ns| column.span_ns.0 < end_ns + stage.width_ns * 3 / 2);
+        let goes_on =
+            before.is_some_and(|end_ns| column.span_ns.0 < end_ns.saturating_add(stage.width_ns.saturating_mul(3) / 2));
         // A point by itself is a line of no length, which its round ends make visible.
         let _ = if goes_on { write!(path, "L{x:.1} {y:.1}") } else { write!(path, "M{x:.1} {y:.1}h0") };
         before = Some(column.span_ns.1);

@@ -1,4 +1,5 @@
-//! What callers are compared with: the TLS settings, the names in certificates, the tokens. Read as a whole, or not at all.
+//! What callers are compared with: the TLS settings, the names in certificates, the tokens. TLS and tokens are read
+//! apart, each as a whole or not at all.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -35,11 +36,30 @@ pub(in crate::control) enum Origin {
     Tls(String, Vec<String>),
 }
 
+/// What is read at a time, so that a token can be revoked whatever a certificate is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Certificates and the key.
+    Tls,
+    /// The tokens file.
+    Tokens,
+}
+
+impl Part {
+    /// In log lines.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Tls => "certificates",
+            Self::Tokens => "tokens",
+        }
+    }
+}
+
 /// What is in force. The default is that of a handler that is reached by its Unix socket.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Credentials {
-    tls: Option<Tls>,
-    tokens: Option<Tokens>,
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 #[derive(Debug)]
@@ -57,12 +77,26 @@ impl Credentials {
     /// # Errors
     /// The first one that cannot be used, and why.
     pub(in crate::control) fn load(plan: &AccessPlan) -> Result<Self, CredentialError> {
-        let tls = plan.tls.as_ref().map(Tls::load).transpose()?;
-        let tokens = plan.tokens_file.as_deref().map(|path| {
-            let text = String::from_utf8_lossy(&read(TOKENS, path)?).into_owned();
-            Tokens::parse(&text).map_err(|source| CredentialError::Tokens { path: path.to_owned(), source })
-        });
-        Ok(Self { tls, tokens: tokens.transpose()? })
+        Self::default().with(plan, Part::Tls)?.with(plan, Part::Tokens)
+    }
+
+    /// The same with one part read again.
+    ///
+    /// # Errors
+    /// The first of its files that cannot be used, and why.
+    pub(super) fn with(&self, plan: &AccessPlan, part: Part) -> Result<Self, CredentialError> {
+        let (mut tls, mut tokens) = (self.tls.clone(), self.tokens.clone());
+        match part {
+            Part::Tls => tls = plan.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new),
+            Part::Tokens => {
+                let read = plan.tokens_file.as_deref().map(|path| {
+                    let text = String::from_utf8_lossy(&read(TOKENS, path)?).into_owned();
+                    Tokens::parse(&text).map_err(|source| CredentialError::Tokens { path: path.to_owned(), source })
+                });
+                tokens = read.transpose()?.map(Arc::new);
+            }
+        }
+        Ok(Self { tls, tokens })
     }
 
     /// Settings for the next handshake.

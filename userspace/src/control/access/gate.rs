@@ -17,7 +17,7 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::places::Place;
+use super::places::{Door, Place};
 use super::{Access, Identity, Kind, needs};
 use crate::control::Desk;
 use crate::control::listen::connection::{Caller, OpenCall};
@@ -74,8 +74,9 @@ where
                 return Box::pin(async { Ok(status.into_http()) });
             }
         };
-        let Pass { identity, deadlines, place, open } = pass;
+        let Pass { identity, is_stream, deadlines, held, open } = pass;
         request.extensions_mut().insert(identity);
+        request.extensions_mut().insert(held.clone());
         let desk = Arc::clone(&self.desk);
         Box::pin(async move {
             let Ok(answer) = timeout_at(deadlines.answer, inner.call(request)).await else {
@@ -83,8 +84,13 @@ where
                 return Ok(too_late().into_http());
             };
             let timer = deadlines.whole.map(|at| Box::pin(sleep_until(at)));
+            // Health and reflection would go on until they are cut.
+            let end = is_stream.then(|| {
+                let mut over = desk.watch.over();
+                Box::pin(async move { over.wait().await }) as End
+            });
             answer.map(|answer| {
-                answer.map(|body| Body::new(Answer { body, timer, is_over: false, _held: (place, open) }))
+                answer.map(|body| Body::new(Answer { body, timer, end, is_over: false, _held: (held, open) }))
             })
         })
     }
@@ -93,9 +99,22 @@ where
 /// A call that may go on.
 struct Pass {
     identity: Identity,
+    is_stream: bool,
     deadlines: Deadlines,
-    place: Place,
+    held: Held,
     open: OpenCall,
+}
+
+/// A call's place, which is taken for as long as anybody has this: the answer, and whatever works for it. Work on another
+/// thread does not end when its caller leaves, and a place that was free by then would limit nothing.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Held(Arc<Place>);
+
+impl Held {
+    /// Where the call came in.
+    pub(in crate::control) fn door(&self) -> Door {
+        self.0.door()
+    }
 }
 
 /// When a call must be over.
@@ -136,7 +155,8 @@ fn admit(access: &Access, request: &Request<Body>) -> Result<Pass, (Reason, Stri
     };
     let deadlines = deadlines(kind, client_timeout(request.headers()), Instant::now());
     let taken = deadlines.whole.map(|at| at + READ_PATIENCE);
-    Ok(Pass { identity, deadlines, place, open: caller.call(taken) })
+    let is_stream = kind == Kind::Stream;
+    Ok(Pass { identity, is_stream, deadlines, held: Held(Arc::new(place)), open: caller.call(taken) })
 }
 
 fn deadlines(kind: Kind, client: Option<Duration>, now: Instant) -> Deadlines {
@@ -169,12 +189,17 @@ fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// An answer that ends when its time is over, and holds the call's place until then.
+/// Completes when the handler stops.
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An answer that ends when its time is over or the handler stops, and holds the call's place until then.
 struct Answer {
     body: Body,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Of a stream.
+    end: Option<End>,
     is_over: bool,
-    _held: (Place, OpenCall),
+    _held: (Held, OpenCall),
 }
 
 impl HttpBody for Answer {
@@ -186,14 +211,14 @@ impl HttpBody for Answer {
             return Poll::Ready(None);
         }
         if self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_pending()) {
-            return Pin::new(&mut self.body).poll_frame(cx);
+            let frame = Pin::new(&mut self.body).poll_frame(cx);
+            // What is there to be read is given first.
+            if frame.is_ready() || self.end.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_pending()) {
+                return frame;
+            }
+            return self.ended_with(&Reason::Stopping.says("the handler stops"));
         }
-        self.is_over = true;
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(match too_late().add_header(&mut trailers) {
-            Ok(()) => Some(Ok(Frame::trailers(trailers))),
-            Err(status) => Some(Err(status)),
-        })
+        self.ended_with(&too_late())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -202,7 +227,18 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         // A stream with a timer may end before.
-        if self.timer.is_some() { SizeHint::default() } else { self.body.size_hint() }
+        if self.timer.is_some() || self.end.is_some() { SizeHint::default() } else { self.body.size_hint() }
+    }
+}
+
+impl Answer {
+    fn ended_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.is_over = true;
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(match status.add_header(&mut trailers) {
+            Ok(()) => Some(Ok(Frame::trailers(trailers))),
+            Err(status) => Some(Err(status)),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::Access;
-use super::credentials::Credentials;
+use super::credentials::Part;
 use crate::config::plan::AccessPlan;
 
 /// Time between two looks at the files.
@@ -28,36 +28,63 @@ type Stamp = Option<(i64, i64, u64, u64)>;
 #[derive(Debug)]
 pub(in crate::control) struct Keeper {
     plan: AccessPlan,
+    parts: [Watched; 2],
+    warned: Option<Instant>,
+}
+
+/// The files of a part.
+#[derive(Debug)]
+struct Watched {
+    part: Part,
     /// What was read last, usable or not.
     read: Vec<Stamp>,
     /// What the last look saw: files are read once they have stopped changing, for certificate and key change one by one.
     seen: Vec<Stamp>,
-    warned: Option<Instant>,
+}
+
+impl Watched {
+    fn new(plan: &AccessPlan, part: Part) -> Self {
+        let read = stamps(plan, part);
+        Self { part, seen: read.clone(), read }
+    }
+
+    /// Whether the files are others than those that were read last, and have settled.
+    fn has_changed(&mut self, plan: &AccessPlan) -> bool {
+        let now = stamps(plan, self.part);
+        let has_settled = now == self.seen;
+        self.seen.clone_from(&now);
+        let has_changed = has_settled && now != self.read;
+        if has_changed {
+            self.read = now;
+        }
+        has_changed
+    }
 }
 
 impl Keeper {
     /// To be made before the files are read for the first time; `None`: the plan has none.
     pub(in crate::control) fn new(plan: &AccessPlan) -> Option<Self> {
-        let read = stamps(plan);
-        (!read.is_empty()).then(|| Self { plan: plan.clone(), seen: read.clone(), read, warned: None })
+        let parts = [Part::Tls, Part::Tokens].map(|part| Watched::new(plan, part));
+        let has_files = parts.iter().any(|watched| !watched.read.is_empty());
+        has_files.then(|| Self { plan: plan.clone(), parts, warned: None })
     }
 
     /// Looks once; it may wait for the disk.
     pub(in crate::control) fn look(&mut self, access: &Access) {
-        let now = stamps(&self.plan);
-        let has_settled = now == self.seen;
-        self.seen.clone_from(&now);
-        if has_settled && now != self.read {
-            self.read = now;
-            match Credentials::load(&self.plan) {
+        for watched in &mut self.parts {
+            if !watched.has_changed(&self.plan) {
+                continue;
+            }
+            let what = watched.part.label();
+            match access.credentials().with(&self.plan, watched.part) {
                 Ok(credentials) => {
                     access.install(credentials);
                     self.warned = None;
-                    info!("certificates and tokens were read again");
+                    info!(what, "read again");
                 }
                 Err(error) => {
                     access.counts.reloads_failed.fetch_add(1, Relaxed);
-                    error!(%error, "changed certificates or tokens cannot be used; the old ones stay in force");
+                    error!(what, %error, "changed files cannot be used; the old ones stay in force");
                 }
             }
         }
@@ -80,10 +107,13 @@ fn warn_of(file: &str, at: i64) {
     }
 }
 
-fn stamps(plan: &AccessPlan) -> Vec<Stamp> {
-    let tls = plan.tls.iter().flat_map(|tls| [Some(&tls.certificate), Some(&tls.key), tls.client_ca.as_ref()]);
-    let files = tls.chain([plan.tokens_file.as_ref()]).flatten();
-    files.map(PathBuf::as_path).map(stamp).collect()
+fn stamps(plan: &AccessPlan, part: Part) -> Vec<Stamp> {
+    let files: Vec<&PathBuf> = match (part, &plan.tls) {
+        (Part::Tls, Some(tls)) => [&tls.certificate, &tls.key].into_iter().chain(&tls.client_ca).collect(),
+        (Part::Tls, None) => Vec::new(),
+        (Part::Tokens, _) => plan.tokens_file.iter().collect(),
+    };
+    files.into_iter().map(|path| stamp(path)).collect()
 }
 
 fn stamp(path: &Path) -> Stamp {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use crate::control::locked;
@@ -13,6 +13,8 @@ pub(in crate::control) const MOST_CONNECTIONS: usize = 256;
 pub(in crate::control) const MOST_TOLD: usize = 1024;
 /// Connections at a time from one remote address.
 pub(in crate::control) const MOST_OF_ONE: usize = 64;
+/// Connections at a time from one remote address that are told so.
+const MOST_TOLD_OF_ONE: usize = 64;
 /// Streams that go on (events, status) of one remote address.
 pub(in crate::control) const MOST_STREAMS_OF_ONE: usize = 16;
 /// Calls at a time, of each address that we listen on.
@@ -35,6 +37,7 @@ struct Taken {
 #[derive(Debug, Default)]
 struct OfOne {
     connections: usize,
+    told: usize,
     streams: usize,
 }
 
@@ -43,12 +46,21 @@ struct OfOne {
 pub(in crate::control) enum Door {
     /// `grpc`: this host.
     Local,
-    /// `grpc_tls`: from this address.
+    /// `grpc_tls`: from this address; made by [`Door::remote`].
     Remote(IpAddr),
 }
 
 impl Door {
-    const fn index(self) -> usize {
+    /// `grpc_tls`, for who comes from `address`. IPv6 counts by /64: whoever has one address there mostly has all of them.
+    pub(in crate::control) fn remote(address: IpAddr) -> Self {
+        Self::Remote(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+
+    /// This host's first.
+    pub(in crate::control) const fn index(self) -> usize {
         match self {
             Self::Local => 0,
             Self::Remote(_) => 1,
@@ -84,9 +96,9 @@ impl Places {
         let place = |what| Place { places: Arc::clone(self), door, what };
         let mut all = locked(&self.0);
         let taken = &mut all[door.index()];
-        let of_one = match door {
-            Door::Remote(address) => taken.of_one.get(&address).map_or(0, |one| one.connections),
-            Door::Local => 0,
+        let (of_one, told_of_one) = match door {
+            Door::Remote(address) => taken.of_one.get(&address).map_or((0, 0), |one| (one.connections, one.told)),
+            Door::Local => (0, 0),
         };
         if taken.connections < MOST_CONNECTIONS && of_one < MOST_OF_ONE {
             taken.connections += 1;
@@ -94,8 +106,11 @@ impl Places {
                 taken.of_one.entry(address).or_default().connections += 1;
             }
             Ok(place(What::Connection))
-        } else if taken.told < MOST_TOLD {
+        } else if taken.told < MOST_TOLD && told_of_one < MOST_TOLD_OF_ONE {
             taken.told += 1;
+            if let Door::Remote(address) = door {
+                taken.of_one.entry(address).or_default().told += 1;
+            }
             Err(Some(place(What::Told)))
         } else {
             Err(None)
@@ -123,6 +138,13 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Which address of ours it is of.
+    pub(super) const fn door(&self) -> Door {
+        self.door
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut all = locked(&self.places.0);
@@ -137,9 +159,10 @@ impl Drop for Place {
         match self.what {
             What::Connection => one.connections -= 1,
             What::Stream => one.streams -= 1,
-            What::Told | What::Call => {}
+            What::Told => one.told -= 1,
+            What::Call => {}
         }
-        if one.connections == 0 && one.streams == 0 {
+        if one.connections == 0 && one.told == 0 && one.streams == 0 {
             taken.of_one.remove(&address);
         }
     }
@@ -160,11 +183,24 @@ mod tests {
         assert_eq!(places.connections(), [0, MOST_CONNECTIONS]);
         assert!(places.connection(door(9)).is_err(), "full");
         assert!(places.connection(Door::Local).is_ok(), "the host's own places are others");
-        let crowd: Vec<_> = (1..MOST_TOLD).map(|_| places.connection(door(9)).unwrap_err().expect("is told")).collect();
-        assert!(places.connection(door(9)).unwrap_err().is_none());
+        let surplus = |last| places.connection(door(last)).unwrap_err();
+        let mut crowd: Vec<_> = (0..MOST_TOLD_OF_ONE).map(|_| surplus(9).expect("is told")).collect();
+        assert!(surplus(9).is_none(), "one address cannot take these, either");
+        let more = (0..MOST_TOLD - 1 - MOST_TOLD_OF_ONE).zip((10..=255).cycle());
+        crowd.extend(more.map(|(_, last)| surplus(last).expect("is told")));
+        assert!(surplus(8).is_none());
         drop((held, told, crowd));
         assert_eq!(places.connections(), [0, 0]);
         assert!(locked(&places.0)[1].of_one.is_empty() && locked(&places.0)[1].told == 0);
+    }
+
+    #[test]
+    fn addresses_of_a_network_of_ipv6_count_as_one() {
+        let of = |text: &str| Door::remote(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), Door::Remote(IpAddr::from([10, 0, 0, 1])));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(super) enum ChangeVerb {
     Drain {
         /// Channel, as feed/channel
         channel: String,
-        /// How long to wait, milliseconds; 0 = its give_up_ms and a second
+        /// How long to wait, milliseconds, 60000 at most; 0 = its give_up_ms and a second, or 60000 if that is more
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=60_000))]
         timeout_ms: u32,
     },

@@ -1,13 +1,11 @@
 //! `feedctl latency`: latencies by stage, since the start or as they are.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
-
 use feedhandler_proto::v1::control_client::ControlClient;
 use feedhandler_proto::v1::{GetLatencyResponse, WatchLatencyRequest};
 use jiff::Timestamp;
 
-use super::{Arguments, EXIT_UNREACHABLE, Failure, Output, connect, refusal};
+use super::{Arguments, EXIT_UNREACHABLE, Failure, Output, connect, put, refusal};
 use crate::control::tables;
 
 /// Prints one interval after the other until `count` are over, nobody reads any more, or the handler stops.
@@ -25,8 +23,7 @@ pub(super) async fn watch(arguments: &Arguments, interval_s: u32, count: u64) ->
             Output::Table => text(&answer),
             Output::Json => serde_json::to_string(&answer).unwrap_or_else(|error| error.to_string()) + "\n",
         };
-        let mut stdout = std::io::stdout().lock();
-        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        if !put(std::io::stdout().lock(), &text)? {
             return Ok(());
         }
     }

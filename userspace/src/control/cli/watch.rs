@@ -1,14 +1,12 @@
 //! `feedctl watch`: events as they happen, a line each.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
-
 use feedhandler_proto::v1::control_client::ControlClient;
 use feedhandler_proto::v1::event::What;
 use feedhandler_proto::v1::{Event, WatchEventsRequest};
 use jiff::Timestamp;
 
-use super::{Arguments, EXIT_UNREACHABLE, Failure, Output, connect, refusal};
+use super::{Arguments, EXIT_UNREACHABLE, Failure, Output, connect, put, refusal};
 
 /// Prints until `count` events came, nobody reads any more, or the handler stops.
 pub(super) async fn run(arguments: &Arguments, channel: String, count: u64) -> Result<(), Failure> {
@@ -24,8 +22,7 @@ pub(super) async fn run(arguments: &Arguments, channel: String, count: u64) -> R
             Output::Table => line(&event),
             Output::Json => serde_json::to_string(&event).unwrap_or_else(|error| error.to_string()),
         };
-        let mut stdout = std::io::stdout().lock();
-        if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
+        if !put(std::io::stdout().lock(), &(line + "\n"))? {
             return Ok(());
         }
     }

@@ -31,7 +31,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Connections for which the server has not had time.
 const BACKLOG: usize = 64;
 /// Handshakes begun in a second at most: each takes a good part of a millisecond of a core. More wait in the kernel.
-const HANDSHAKES_PER_SECOND: u32 = 200;
+const HANDSHAKES_PER_SECOND: usize = 200;
+/// So many of them from one address; what is more is closed.
+const HANDSHAKES_OF_ONE: usize = 140;
 /// After an accept that failed (no more open files, mostly).
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -90,23 +92,30 @@ impl Incoming {
         self.accepting.spawn(async move {
             // Those that are under way end with us.
             let mut handshakes = JoinSet::new();
-            let (mut second, mut begun) = (Instant::now() + Duration::from_secs(1), 0);
+            let mut second = Instant::now() + Duration::from_secs(1);
+            // Who began one within it.
+            let mut begun = Vec::with_capacity(HANDSHAKES_PER_SECOND);
             loop {
                 let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
                 while handshakes.try_join_next().is_some() {}
-                if begun >= HANDSHAKES_PER_SECOND {
-                    sleep_until(second).await;
-                }
-                if Instant::now() >= second {
-                    (second, begun) = (Instant::now() + Duration::from_secs(1), 0);
-                }
-                begun += 1;
-                let place = desk.access.places.connection(Door::Remote(address.ip().to_canonical()));
-                let (place, is_surplus) = match place {
+                let door = Door::remote(address.ip());
+                // First: who is closed without a word costs nothing, and delays nobody.
+                let (place, is_surplus) = match desk.access.places.connection(door) {
                     Ok(place) => (place, false),
                     Err(Some(place)) => (place, true),
                     Err(None) => continue,
                 };
+                if begun.len() >= HANDSHAKES_PER_SECOND {
+                    sleep_until(second).await;
+                }
+                if Instant::now() >= second {
+                    second = Instant::now() + Duration::from_secs(1);
+                    begun.clear();
+                }
+                if begun.iter().filter(|one| **one == door).count() >= HANDSHAKES_OF_ONE {
+                    continue;
+                }
+                begun.push(door);
                 handshakes.spawn(handshake(Arc::clone(&desk), give.clone(), stream, address, place, is_surplus));
             }
         });
@@ -151,7 +160,7 @@ async fn handshake(
     let reason = match made {
         Ok(Ok(stream)) => {
             let names = credentials::names(stream.get_ref().1.peer_certificates());
-            let door = Door::Remote(address.ip().to_canonical());
+            let door = Door::remote(address.ip());
             let caller = Caller::new(Origin::Tls(address.to_string(), names), door, is_surplus);
             let _ = give.send(Connection::new(Io::Tls(Box::new(stream)), caller, place)).await;
             return;

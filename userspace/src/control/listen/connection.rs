@@ -26,6 +26,8 @@ const PREFACE_PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may be open without a call.
 const IDLE_PATIENCE: Duration = Duration::from_secs(600);
+/// How long one from outside, until a first call is let through: nobody is known before that.
+const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one that is only told that there are too many.
 const TOLD_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two looks at all that.
@@ -71,6 +73,11 @@ impl Caller {
         let calls = locked(&self.calls);
         if calls.open.is_empty() && now.duration_since(calls.changed) > IDLE_PATIENCE {
             return Some("no call for a long time");
+        }
+        // Calls that were refused are not counted.
+        let is_stranger = calls.next == 0 && matches!(self.door, Door::Remote(_));
+        if is_stranger && now.duration_since(calls.changed) > FIRST_PATIENCE {
+            return Some("no call that was let through");
         }
         let is_late = calls.open.values().flatten().any(|until| *until < now);
         is_late.then_some("the answer of a call is not taken")

@@ -316,8 +316,8 @@ fn what_was_changed_is_so_after_a_restart_unless_the_file_has_changed() {
     assert!(!std::fs::read_to_string(kept).unwrap().contains("sections"));
 }
 
-#[test]
-fn a_drain_ends_when_nothing_is_held_and_says_what_is() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_when_nothing_is_held_and_says_what_is() {
     let mut bench = Bench::new();
     bench.desk.start_lines().unwrap();
     bench.switched();
@@ -327,11 +327,11 @@ fn a_drain_ends_when_nothing_is_held_and_says_what_is() {
     };
     publish(10, 12, 3);
     let patience = Some(std::time::Duration::from_millis(60));
-    let error = bench.desk.drain("itch/equities", patience, "a test").unwrap_err();
+    let error = bench.desk.drain("itch/equities", patience, "a test").await.unwrap_err();
     assert!(error.to_string().contains("still waits for 2 messages after"), "{error}");
     assert_eq!(bench.joined(), [false, false], "its lines are off");
     publish(12, 12, 2);
-    let answer = bench.desk.drain("itch/equities", patience, "a test").unwrap();
+    let answer = bench.desk.drain("itch/equities", patience, "a test").await.unwrap();
     assert_eq!((answer.next_sequence, answer.messages_lost, answer.changed.len()), (12, 0, 0));
     assert_eq!(bench.switched(), [(0, false), (1, false)]);
 }

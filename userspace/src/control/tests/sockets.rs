@@ -113,3 +113,13 @@ async fn the_service_answers_on_a_loopback_address_too() {
     stop.send(()).unwrap();
     server.await.unwrap().unwrap();
 }
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let failure = cli::put(full, "text").unwrap_err();
+    assert!(failure.0 == cli::EXIT_REFUSED && failure.1.contains("No space left"), "{failure:?}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert!(!cli::put(writer, "text").unwrap());
+}

@@ -10,6 +10,7 @@ use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming};
 
 use super::*;
+use crate::control::access::places::Door;
 use crate::control::stream;
 use crate::control::watch::MOST_WATCHERS;
 use crate::latency::Stage;
@@ -92,7 +93,7 @@ async fn the_status_comes_at_once_then_in_intervals_and_ends_with_the_handler() 
 #[tokio::test]
 async fn who_reads_slowly_gets_fewer_and_never_older() {
     let bench = Bench::new();
-    let mut answers = stream::statuses(&bench.desk, WatchStatusRequest { interval_ms: 100 }).unwrap();
+    let mut answers = stream::statuses(&bench.desk, Door::Local, WatchStatusRequest { interval_ms: 100 }).unwrap();
     let mut uptimes = Vec::new();
     for _ in 0..3 {
         uptimes.push(answers.next().await.unwrap().unwrap().uptime_ms);
@@ -103,7 +104,10 @@ async fn who_reads_slowly_gets_fewer_and_never_older() {
     }
     bench.desk.watch.end();
     assert!(answers.next().await.is_none() && answers.next().await.is_none());
-    assert_eq!(stream::statuses(&bench.desk, WatchStatusRequest::default()).err().unwrap().code(), Code::Unavailable);
+    assert_eq!(
+        stream::statuses(&bench.desk, Door::Local, WatchStatusRequest::default()).err().unwrap().code(),
+        Code::Unavailable
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
-use crate::control::access::places::{MOST_CONNECTIONS, MOST_OF_ONE, MOST_STREAMS_OF_ONE};
+use crate::control::access::places::{
+    Door, MOST_CALLS_OF_CONNECTION, MOST_CONNECTIONS, MOST_OF_ONE, MOST_STREAMS_OF_ONE,
+};
+use crate::control::watch::MOST_WATCHERS;
+use crate::metrics::ChannelCounts;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_and_senseless_handshakes_take_no_place_of_others_and_do_not_delay_the_end() {
@@ -117,4 +121,85 @@ async fn what_is_too_large_is_refused_and_the_connection_lives() {
             client.get_status(GetStatusRequest {}).await.expect("the same connection goes on");
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_has_its_place_when_nobody_waits_for_it_any_more() {
+    let mut bench = Bench::new();
+    let worker = Arc::clone(&bench.worker);
+    bench
+        .served(async |served| {
+            let client = served.client().await;
+            worker.is_stuck.store(true, Relaxed);
+            let leave_at_once = || {
+                let mut client = client.clone();
+                let selector = Some(WireSelector { line: "A".to_owned(), ..WireSelector::default() });
+                let mut request = Request::new(SubscribeRequest { selector, dry_run: false });
+                request.set_timeout(Duration::from_millis(50));
+                tokio::spawn(async move { client.subscribe(request).await.unwrap_err() })
+            };
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let mut is_refused = false;
+            while !is_refused {
+                assert!(Instant::now() < deadline, "there is no limit");
+                let calls: Vec<_> = (0..MOST_CALLS_OF_CONNECTION).map(|_| leave_at_once()).collect();
+                for call in calls {
+                    is_refused |= call.await.unwrap().code() == Code::ResourceExhausted;
+                }
+            }
+            worker.is_stuck.store(false, Relaxed);
+            let mut places_again = served.client().await;
+            while places_again.get_status(GetStatusRequest {}).await.is_err() {
+                assert!(Instant::now() < deadline, "places are not free again");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_from_outside_takes_no_place_of_this_host() {
+    let bench = Bench::new();
+    let outside = || bench.desk.watch.place(Door::Remote([10, 0, 0, 1].into()));
+    let held: Vec<_> = (0..MOST_WATCHERS).map(|_| outside().unwrap()).collect();
+    assert_eq!(outside().unwrap_err().code(), Code::ResourceExhausted);
+    drop(bench.desk.watch.place(Door::Local).expect("a place of this host"));
+    drop(held);
+    drop(outside().expect("free again"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_with_the_handler() {
+    let bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    let counts = ChannelCounts { next_sequence: 10, known_sequence: 12, state: 3, ..ChannelCounts::default() };
+    bench.shared.channels[0].store(&counts.values());
+    let desk = Arc::clone(&bench.desk);
+    let draining = tokio::spawn(async move { desk.drain("itch/equities", Some(Duration::from_secs(60)), "x").await });
+    until("it has begun", || !bench.desk.line_states()[0].in_force).await;
+    assert!(!draining.is_finished());
+    bench.desk.watch.end();
+    let error = tokio::time::timeout(Duration::from_secs(5), draining).await.expect("it ends").unwrap().unwrap_err();
+    let status = Status::from(error);
+    assert_eq!(
+        (status.code(), status.get_error_details().error_info().unwrap().reason.as_str()),
+        (Code::Unavailable, "STOPPING")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_the_health_is_told_that_the_handler_stops() {
+    let mut bench = Bench::new();
+    let (mut watched, began) = bench
+        .served(async |served| {
+            let mut client = tonic_health::pb::health_client::HealthClient::new(served.channel().await);
+            let request = tonic_health::pb::HealthCheckRequest::default();
+            let mut watched = client.watch(request).await.unwrap().into_inner();
+            watched.message().await.unwrap().expect("the state");
+            (watched, Instant::now())
+        })
+        .await;
+    let end = tokio::time::timeout(Duration::from_secs(5), watched.message()).await.expect("it ends").unwrap_err();
+    assert_eq!(end.get_error_details().error_info().unwrap().reason, "STOPPING", "{end}");
+    assert!(began.elapsed() < Duration::from_millis(1900), "the end waited for it: {:?}", began.elapsed());
 }
