@@ -8,7 +8,9 @@ use feedhandler_proto::v1::DrainResponse;
 use tonic::Status;
 
 use super::refusal::{self, Reason};
+use super::select::SwitchError;
 use super::{ControlError, Desk, SelectError, Selector};
+use crate::config::plan::Plan;
 use crate::feed::ChannelState;
 
 /// Longest wait that can be asked for.
@@ -41,6 +43,15 @@ pub enum DrainError {
         /// How long it had.
         waited_ms: u128,
     },
+}
+
+impl From<SwitchError> for DrainError {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::Select(error) => Self::Select(error),
+            SwitchError::Lines(error) => Self::Lines(error),
+        }
+    }
 }
 
 impl From<DrainError> for Status {
@@ -77,10 +88,11 @@ impl Desk {
     fn drained(&self, channel: &str, patience: Option<Duration>, by: &str) -> Result<DrainResponse, DrainError> {
         let plan = self.plan();
         let found = plan.channels.iter().find(|(_, one)| one.name == channel);
-        let Some((index, wanted)) = found else {
+        let missing = |plan: &Plan| {
             let have = plan.channels.values().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(SelectError::NotFound { kind: "channel", name: channel.to_owned(), have }.into());
+            DrainError::from(SelectError::NotFound { kind: "channel", name: channel.to_owned(), have })
         };
+        let Some((index, wanted)) = found else { return Err(missing(&plan)) };
         if wanted.soup.is_some() {
             return Err(DrainError::OverTcp(channel.to_owned()));
         }
@@ -88,11 +100,16 @@ impl Desk {
         let selector = Selector { channel: Some(channel.to_owned()), ..Selector::default() };
         let counts = || self.link_of_channel(index).shared.channel(index);
         let lost_before = counts().messages_lost;
-        let changed = self.unsubscribe(&self.select(&selector)?, by)?.changed;
+        let changed = self.switch(&selector, false, by)?.changed;
         let begun = Instant::now();
         // What its workers took last is in the counters after the next housekeeping.
         thread::sleep(LOOK_INTERVAL);
         loop {
+            // Its number may be another's by now.
+            let plan = self.plan();
+            if plan.channels.get(index).is_none_or(|one| one.name != channel) {
+                return Err(missing(&plan));
+            }
             let now = counts();
             let waits = [ChannelState::Gap as u64, ChannelState::Backfill as u64].contains(&now.state);
             let missing = now.known_sequence.saturating_sub(now.next_sequence);
