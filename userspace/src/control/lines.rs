@@ -161,7 +161,7 @@ impl Desk {
     }
 
     /// Turns every line by itself, also after one that failed; what failed.
-    pub(super) fn turn_each(&self, lines: &[usize], held: &mut [Held], turn: Turn) -> Vec<ControlError> {
+    pub(super) fn turn_each(&self, lines: &[usize], held: &mut [Held], turn: Turn) -> Vec<(usize, ControlError)> {
         // One patience for each worker: one that is stuck would be waited for again and again.
         let mut is_stuck = vec![false; self.links.len()];
         let mut failed = Vec::new();
@@ -172,7 +172,7 @@ impl Desk {
             if let Err(error) = result {
                 is_stuck[worker] |= matches!(error, ControlError::Worker { .. } | ControlError::NotApplied { .. });
                 held[line].error = Some(error.to_string());
-                failed.push(error);
+                failed.push((line, error));
             }
             self.show(line, &held[line]);
         }
