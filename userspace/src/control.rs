@@ -49,7 +49,7 @@ pub use lines::{Changes, LineState};
 pub use listen::{Listeners, ServeError};
 pub use recover::RecoverError;
 pub use routes::RouteError;
-pub use select::{SelectError, Selector};
+pub use select::{SelectError, Selector, SwitchError};
 pub use serve::serve;
 pub use state::resume;
 

@@ -154,6 +154,21 @@ impl Threads {
         self.has_begun.store(true, Relaxed);
     }
 
+    /// Whether the threads are there that channels, or else destinations, are started and stopped by.
+    ///
+    /// # Errors
+    /// A thread that is no more, or does not answer.
+    pub fn probe(&self, channels: bool, destinations: bool) -> Result<(), ThreadsError> {
+        if channels {
+            locked(&self.recovery).with(|_| ())?;
+            locked(&self.source).with(|_| ())?;
+        }
+        if destinations {
+            locked(&self.retransmission).with(|_| ())?;
+        }
+        Ok(())
+    }
+
     /// Prepares a channel that comes while the handler runs; starts the threads that it needs.
     ///
     /// # Errors

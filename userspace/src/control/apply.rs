@@ -2,6 +2,10 @@
 //! go on; what fails is taken back in reverse.
 #![forbid(unsafe_code)]
 
+mod back;
+mod prepare;
+mod way;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -11,76 +15,13 @@ use std::time::Instant;
 use super::change::ChangeError;
 use super::lines::{Held, RETRY_INTERVAL, Turn, WORKER_PATIENCE};
 use super::{Desk, locked};
-use crate::app::build;
-use crate::beside::threads::{PreparedChannel, PreparedDestination, ThreadsError};
-use crate::clock::utc_ns;
-use crate::config::plan::{Mode, Moves, Plan, QueuePlan, Rebased};
-use crate::edge;
-use crate::net::interface::Interface;
-use crate::net::{LineIndex, TxDestination};
-use crate::worker::edit::{Edit, NewLine, NewStream, Retention};
+use crate::clock::monotonic_ns;
+use crate::config::plan::{Plan, Rebased};
+use crate::steering::Lease;
+use crate::worker::edit::Edit;
 use crate::worker::shared::Command;
-
-/// The way from one plan to another, or back.
-#[derive(Clone, Copy, Debug)]
-struct Way<'a> {
-    from: &'a Plan,
-    to: &'a Plan,
-    rebased: &'a Rebased,
-    /// Whether it is gone backwards.
-    back: bool,
-}
-
-impl<'a> Way<'a> {
-    fn back(self) -> Self {
-        Self { from: self.to, to: self.from, back: !self.back, ..self }
-    }
-
-    fn removed(self, moves: &'a Moves) -> &'a [usize] {
-        if self.back { &moves.added } else { &moves.removed }
-    }
-
-    fn added(self, moves: &'a Moves) -> &'a [usize] {
-        if self.back { &moves.removed } else { &moves.added }
-    }
-
-    /// Whether a destination that is made anew has the consumers that it had, of the same channel.
-    fn continues(self, destination: usize) -> bool {
-        match (self.from.destinations.get(destination), self.to.destinations.get(destination)) {
-            (Some(old), Some(new)) => {
-                (&old.name, old.group, old.channel, old.format) == (&new.name, new.group, new.channel, new.format)
-                    && self.from.channels[old.channel].worker == self.to.channels[new.channel].worker
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a destination that is made anew goes on with its retransmission server.
-    fn is_retained_on(self, destination: usize) -> bool {
-        let of = |plan: &'a Plan| {
-            let destination = plan.destinations.get(destination)?;
-            Some((destination, destination.retransmission.as_ref()?, plan.channels[destination.channel].worker))
-        };
-        match (of(self.from), of(self.to)) {
-            (Some(old), Some(new)) => old.0.name == new.0.name && (old.1, old.2) == (new.1, new.2),
-            _ => false,
-        }
-    }
-}
-
-/// What [`Desk::prepare`] has made; dropping it undoes it.
-#[derive(Debug)]
-struct Prepared {
-    edits: Vec<(usize, Box<Edit>)>,
-    beside: Beside,
-}
-
-/// The part of it that is for the threads beside the workers.
-#[derive(Debug)]
-struct Beside {
-    channels: Vec<PreparedChannel>,
-    destinations: BTreeMap<usize, PreparedDestination>,
-}
+use prepare::{Beside, Prepared};
+use way::{Way, wanted};
 
 impl Desk {
     /// Makes the plan that follows the one that runs, and nothing less: the caller holds the lock of changes.
@@ -89,32 +30,41 @@ impl Desk {
     /// What failed. All is as it was then, unless the error says otherwise.
     pub(super) fn apply(&self, running: &Arc<Plan>, rebased: &Rebased, by: &str) -> Result<(), ChangeError> {
         let way = Way { from: running, to: &rebased.plan, rebased, back: false };
-        let prepared = self.prepare(way)?;
         let mut held = locked(&self.lines);
         let was: Vec<bool> = held.iter().map(Held::is_wanted).collect();
-        let off = self.off_lines(rebased, &held);
-        let off_result = self.turn_all(&off, &mut held, Turn::Off);
-        self.tell_switched(&off, Turn::Off, by, off_result.as_ref().err());
-        off_result?;
-        let Prepared { edits, beside } = prepared;
-        if let Err(error) = self.move_over(way, edits, &mut held, &was) {
-            return Err(self.lines_back(&off, &mut held, error));
+        let result = self.go(way, &mut held, &was, by);
+        held.iter_mut().for_each(|held| drop(held.take_reserve()));
+        result
+    }
+
+    fn go(&self, way: Way<'_>, held: &mut [Held], was: &[bool], by: &str) -> Result<(), ChangeError> {
+        // A port that is opened anew meanwhile would not know whether it is of the old plan or of the new; and what is
+        // opened here would be of a link that is no more.
+        let wiring = locked(&self.wiring);
+        self.probe(way)?;
+        let Prepared { edits, beside } = self.prepare(way)?;
+        let leases = self.leases(way, was)?;
+        let off = self.off_lines(way.rebased, held);
+        let kept = self.switch_off(&off, held, by)?;
+        if let Err(error) = self.move_over(way, edits, held, was) {
+            return Err(self.lines_back(&off, kept, held, was, by, error));
         }
+        drop(wiring);
+        leases.into_iter().for_each(|(line, lease)| held[line].provide(Some(lease)));
         let result = self.follow(way, beside).and_then(|()| {
-            let on = on_lines(rebased, &held);
-            let result = self.turn_all(&on, &mut held, Turn::On);
+            let on = on_lines(way.rebased, held);
+            let result = self.turn_all(&on, held, Turn::On);
             self.tell_switched(&on, Turn::On, by, result.as_ref().err());
             Ok(result?)
         });
         let Err(error) = result else { return Ok(()) };
-        let back = self.prepare(way.back()).and_then(|Prepared { edits, beside }| {
-            self.move_over(way.back(), edits, &mut held, &was)?;
-            self.follow(way.back(), beside)
-        });
-        match back {
-            Ok(()) => Err(self.lines_back(&off, &mut held, error)),
-            Err(undo) => Err(ChangeError::Worker(format!("{error}; it could not be undone: {undo}"))),
+        let error = self.all_back(way, held, was, error);
+        if *self.plan() == *way.from {
+            return Err(self.lines_back(&off, kept, held, was, by, error));
         }
+        // The workers have the new plan and keep it: then its lines are better than none.
+        let on = on_lines(way.rebased, held);
+        Err(self.lines_back(&on, BTreeMap::new(), held, &vec![true; was.len()], by, error))
     }
 
     /// Lines that are to be off before anything else happens.
@@ -124,17 +74,22 @@ impl Desk {
         off.filter(|line| !held[*line].is(Turn::Off)).collect()
     }
 
-    /// Puts lines back that were switched off, after `error`.
-    fn lines_back(&self, off: &[usize], held: &mut [Held], error: ChangeError) -> ChangeError {
-        match self.turn_all(off, held, Turn::On) {
-            Ok(()) => error,
-            Err(undo) => {
-                ChangeError::Worker(format!("{error}; lines that were switched off did not go on again: {undo}"))
+    /// Switches lines off; what they were joined by stays until the change is made, so that they can come back.
+    fn switch_off(&self, off: &[usize], held: &mut [Held], by: &str) -> Result<BTreeMap<usize, Lease>, ChangeError> {
+        off.iter().for_each(|line| held[*line].set_aside());
+        let result = self.turn_all(off, held, Turn::Off);
+        self.tell_switched(off, Turn::Off, by, result.as_ref().err());
+        if let Err(error) = result {
+            for line in off {
+                held[*line].restore();
+                self.show(*line, &held[*line]);
             }
+            return Err(error.into());
         }
+        Ok(off.iter().filter_map(|line| Some((*line, held[*line].take_reserve()?))).collect())
     }
 
-    /// Edits the workers and publishes the plan; puts the workers back if one refuses.
+    /// Edits the workers and publishes the plan; puts the workers back if one refuses. The caller holds the lock of wiring.
     fn move_over(
         &self,
         way: Way<'_>,
@@ -142,8 +97,6 @@ impl Desk {
         held: &mut [Held],
         was: &[bool],
     ) -> Result<(), ChangeError> {
-        // A port that is opened anew meanwhile would not know whether it is of the old plan or of the new.
-        let wiring = locked(&self.wiring);
         let mut done = Vec::new();
         for (worker, edit) in edits {
             done.push(worker);
@@ -151,28 +104,10 @@ impl Desk {
                 return Err(self.edits_back(way, &done, error));
             }
         }
+        // The last that the workers said is of the old plan.
+        locked(&self.events).take_all(way.from, &self.links, &self.watch, monotonic_ns());
         self.publish(way, held, was);
-        drop(wiring);
         Ok(())
-    }
-
-    fn edits_back(&self, way: Way<'_>, done: &[usize], error: ChangeError) -> ChangeError {
-        let undone = self.prepare(way.back()).and_then(|Prepared { edits, beside }| {
-            for (worker, edit) in edits.into_iter().filter(|(worker, _)| done.contains(worker)) {
-                self.send_edit(worker, edit)?;
-            }
-            // Threads were not touched yet, but streams that come back have new places to retain what they send.
-            let is_back = |index: usize| done.contains(&way.from.channels[way.from.destinations[index].channel].worker);
-            for (index, server) in beside.destinations.into_iter().filter(|(index, _)| is_back(*index)) {
-                let served = self.threads.stop_destination(index).and_then(|()| self.threads.start_destination(server));
-                served.map_err(|error| ChangeError::Worker(error.to_string()))?;
-            }
-            Ok(())
-        });
-        match undone {
-            Ok(()) => error,
-            Err(undo) => ChangeError::Worker(format!("{error}; it could not be undone: {undo}")),
-        }
     }
 
     /// From here on everybody sees the new plan. What is new has never been switched or counted.
@@ -214,108 +149,6 @@ impl Desk {
         Ok(())
     }
 
-    /// All that can fail before anything is changed.
-    fn prepare(&self, way: Way<'_>) -> Result<Prepared, ChangeError> {
-        let kernel = |error: ThreadsError| ChangeError::Kernel(error.to_string());
-        let channels = way.added(&way.rebased.channels).iter().map(|index| self.threads.prepare(way.to, *index));
-        let channels = channels.collect::<Result<_, _>>().map_err(kernel)?;
-        let mut destinations = BTreeMap::new();
-        for index in way.added(&way.rebased.destinations).iter().filter(|index| !way.is_retained_on(**index)) {
-            destinations.insert(*index, self.threads.prepare_destination(way.to, *index).map_err(kernel)?);
-        }
-        let edits = self.edits(way, &mut destinations)?;
-        Ok(Prepared { edits, beside: Beside { channels, destinations } })
-    }
-
-    /// One edit for each worker that has something to do, ready to be sent.
-    fn edits(
-        &self,
-        way: Way<'_>,
-        servers: &mut BTreeMap<usize, PreparedDestination>,
-    ) -> Result<Vec<(usize, Box<Edit>)>, ChangeError> {
-        let mut edits = Vec::new();
-        for worker in 0..self.links.len() {
-            let edit = self.edit_of(way, worker, servers)?;
-            let is_empty = edit.remove_channels.is_empty()
-                && edit.remove_lines.is_empty()
-                && edit.remove_streams.is_empty()
-                && edit.add_channels.is_empty()
-                && edit.add_lines.is_empty()
-                && edit.add_streams.is_empty();
-            if !is_empty {
-                edits.push((worker, edit.ready()));
-            }
-        }
-        Ok(edits)
-    }
-
-    fn edit_of(
-        &self,
-        way: Way<'_>,
-        worker: usize,
-        servers: &mut BTreeMap<usize, PreparedDestination>,
-    ) -> Result<Edit, ChangeError> {
-        let Rebased { channels, lines, destinations, .. } = way.rebased;
-        let runs_here = |plan: &Plan, channel: usize| plan.channels[channel].worker == worker;
-        let stream_here = |plan: &Plan, index: &usize| runs_here(plan, plan.destinations[*index].channel);
-        let line_here = |plan: &Plan, index: &usize| runs_here(plan, plan.lines[*index].channel);
-        let mut edit = Edit {
-            remove_streams: way.removed(destinations).iter().filter(|i| stream_here(way.from, i)).copied().collect(),
-            remove_lines: way.removed(lines).iter().filter(|i| line_here(way.from, i)).map(|i| number(*i)).collect(),
-            remove_channels: way.removed(channels).iter().filter(|i| runs_here(way.from, **i)).copied().collect(),
-            ..Edit::default()
-        };
-        let kernel = |error: &dyn std::fmt::Display| ChangeError::Kernel(error.to_string());
-        for index in way.added(channels).iter().filter(|index| runs_here(way.to, **index)) {
-            let new = build::channel(way.to, *index, &self.links[worker].payload_bytes, utc_ns());
-            edit.add_channels.push(new.map_err(|error| kernel(&error))?);
-        }
-        for index in way.added(lines).iter().filter(|index| line_here(way.to, index)) {
-            edit.add_lines.push(self.new_line(way.to, worker, *index)?);
-        }
-        for index in way.added(destinations).iter().filter(|index| stream_here(way.to, index)) {
-            let destination = self.tx_destination(way.to, *index)?;
-            let retainer = servers.get_mut(index).and_then(PreparedDestination::take_retainer);
-            let kept = if way.is_retained_on(*index) { Retention::Kept } else { Retention::None };
-            let retention = retainer.map_or(kept, Retention::New);
-            let continues = way.continues(*index);
-            let stream = build::stream(way.to, *index);
-            let stream = if continues { stream } else { stream.joining(&way.to.destinations[*index].route) };
-            edit.add_streams.push(NewStream { stream, retention, continues, destination });
-        }
-        let has_new = |queue: &QueuePlan| {
-            let of_it = |plan: &Plan, line: &usize| plan.lines[*line].interface == queue.interface;
-            way.added(lines).iter().any(|line| of_it(way.to, line))
-                || way.removed(lines).iter().any(|line| of_it(way.from, line))
-        };
-        let ports = self.fixed.workers[worker].ports.iter().enumerate();
-        let over_xsk = ports.filter(|(_, queue)| self.mode_in_force(queue.interface) != Mode::Socket && has_new(queue));
-        edit.rules = over_xsk.map(|(port, queue)| (port, edge::rules(way.to, queue.interface))).collect();
-        Ok(edit)
-    }
-
-    fn new_line(&self, plan: &Plan, worker: usize, index: usize) -> Result<NewLine, ChangeError> {
-        let wanted = &plan.lines[index];
-        let line = number(index);
-        let queue = QueuePlan { interface: wanted.interface, queue: wanted.queue };
-        let socket = match self.mode_in_force(wanted.interface) {
-            Mode::Socket => {
-                let socket = edge::line_socket(plan, line).map_err(|error| ChangeError::Kernel(error.to_string()))?;
-                Some((self.fixed.workers[worker].port_of(queue), socket))
-            }
-            _ => None,
-        };
-        Ok(NewLine { line, channel: wanted.channel, role: build::line_role(wanted), socket })
-    }
-
-    fn tx_destination(&self, plan: &Plan, index: usize) -> Result<TxDestination, ChangeError> {
-        let wanted = &plan.destinations[index];
-        let name = &self.fixed.interfaces[wanted.queue.interface].name;
-        let interface = Interface::read(name).map_err(|error| ChangeError::Kernel(error.to_string()))?;
-        let mode = self.mode_in_force(wanted.queue.interface);
-        edge::tx_destination(wanted, &interface, mode).map_err(|error| ChangeError::Kernel(error.to_string()))
-    }
-
     /// Has a worker carry out an edit, and waits until it has.
     fn send_edit(&self, worker: usize, edit: Box<Edit>) -> Result<(), ChangeError> {
         let (link, name) = (&self.links[worker], &self.fixed.workers[worker].name);
@@ -348,23 +181,6 @@ impl Desk {
             Some(error) => Err(ChangeError::Worker(format!("worker `{name}` has no place for what is new: {error}"))),
         }
     }
-}
-
-fn number(line: usize) -> LineIndex {
-    LineIndex::try_from(line).expect("a plan has at most 1024 lines")
-}
-
-/// Whether a new line is to be subscribed: as the one of its name was, if the configuration still says the same of it.
-fn wanted(way: Way<'_>, line: usize, was: &[bool]) -> bool {
-    let new = &way.to.lines[line];
-    let name = &way.to.channels[new.channel].name;
-    let is_it = |(_, old): &(usize, &crate::config::plan::LinePlan)| {
-        old.name == new.name && way.from.channels[old.channel].name == *name && old.subscribed == new.subscribed
-    };
-    if way.back {
-        return was[line];
-    }
-    way.from.lines.iter().find(is_it).map_or(new.subscribed, |(index, _)| was[index])
 }
 
 /// Lines that are to be on at the end.

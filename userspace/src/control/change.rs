@@ -56,6 +56,34 @@ pub enum ChangeError {
     /// Lines could not be switched.
     #[error(transparent)]
     Lines(#[from] ControlError),
+    /// It failed late, and was taken back.
+    #[error("{cause}; undone{}", made_anew(.anew))]
+    Undone {
+        /// What failed.
+        cause: Box<Self>,
+        /// What went and came back: channels, whose books begin anew, and destinations.
+        anew: Vec<String>,
+    },
+}
+
+fn made_anew(anew: &[String]) -> String {
+    if anew.is_empty() { String::new() } else { format!("; made anew: {}", anew.join(", ")) }
+}
+
+impl ChangeError {
+    /// For programs; `None` with errors that are of fields.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Invalid(_) | Self::File(_) => None,
+            Self::AlreadyExists(_) => Some(Reason::AlreadyExists),
+            Self::NeedsRestart(_) => Some(Reason::NeedsRestart),
+            Self::NoRoom(_) => Some(Reason::NoRoom),
+            Self::Kernel(_) => Some(Reason::KernelRefused),
+            Self::Worker(_) => Some(Reason::WorkerUnavailable),
+            Self::Lines(error) => Some(super::refusal::control_reason(error)),
+            Self::Undone { cause, .. } => cause.reason(),
+        }
+    }
 }
 
 fn sentences(fields: &[(String, String)]) -> String {
@@ -79,13 +107,8 @@ impl From<ChangeError> for Status {
             ChangeError::File(ConfigError::Invalid { problems, .. }) => {
                 violations(problems.iter().map(|problem| (problem.key.clone(), problem.to_string())))
             }
-            ChangeError::File(_) => violations([("file", message)]),
-            ChangeError::AlreadyExists(_) => Reason::AlreadyExists.says(message),
-            ChangeError::NeedsRestart(_) => Reason::NeedsRestart.says(message),
-            ChangeError::NoRoom(_) => Reason::NoRoom.says(message),
-            ChangeError::Kernel(_) => Reason::KernelRefused.says(message),
-            ChangeError::Worker(_) => Reason::WorkerUnavailable.says(message),
             ChangeError::Lines(error) => super::refusal::control(error),
+            _ => error.reason().map_or_else(|| violations([("file", &message)]), |reason| reason.says(&message)),
         }
     }
 }

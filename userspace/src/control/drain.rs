@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use super::refusal::{self, Reason};
+use super::select::SwitchError;
 use super::{ControlError, Desk, SelectError, Selector};
 use crate::feed::ChannelState;
 
@@ -49,6 +50,15 @@ pub enum DrainError {
     /// A fault of ours.
     #[error("the control desk failed: {0}")]
     Failed(String),
+}
+
+impl From<SwitchError> for DrainError {
+    fn from(error: SwitchError) -> Self {
+        match error {
+            SwitchError::Select(error) => Self::Select(error),
+            SwitchError::Lines(error) => Self::Lines(error),
+        }
+    }
 }
 
 impl From<DrainError> for Status {
@@ -138,7 +148,7 @@ impl Desk {
         let patience = patience.unwrap_or(Duration::from_millis(give_up_ms + 1000)).min(MOST_WAIT);
         let selector = Selector { channel: Some(channel.clone()), ..Selector::default() };
         let lost_before = self.link_of_channel(index).shared.channel(index).messages_lost;
-        let changed = self.unsubscribe(&self.select(&selector)?, by)?.changed;
+        let changed = self.switch(&selector, false, by)?.changed;
         Ok(Draining { channel, index, patience, changed, lost_before })
     }
 

@@ -11,9 +11,10 @@ use xdp_ebpf::LineStats;
 
 use super::{ControlError, Desk, locked};
 use crate::clock::monotonic_ns;
-use crate::config::plan::Mode;
+use crate::config::plan::{LinePlan, Mode};
 use crate::steering::{
-    Canary, IgmpVersion, Lease, MembershipEvent, Memberships, forced_igmp_version, igmp_version, interface_index,
+    Canary, IgmpVersion, Lease, MembershipEvent, Memberships, SteeringError, forced_igmp_version, igmp_version,
+    interface_index,
 };
 
 /// Silence that ends a burst of packets at a canary, nanoseconds.
@@ -145,10 +146,13 @@ impl Desk {
 
     /// Joins a line's group.
     pub(super) fn join_group(&self, line: usize) -> Result<Lease, ControlError> {
-        let plan = self.line_plan(line)?;
-        let interface = &self.fixed.interfaces[plan.interface].name;
-        let joined = self.groups.memberships.join(*plan.group.ip(), interface, plan.source);
-        joined.map_err(|source| self.kernel_error(line, source))
+        self.join_planned(&self.line_plan(line)?).map_err(|source| self.kernel_error(line, source))
+    }
+
+    /// Joins the group of a line that need not be there yet.
+    pub(super) fn join_planned(&self, line: &LinePlan) -> Result<Lease, SteeringError> {
+        let interface = &self.fixed.interfaces[line.interface].name;
+        self.groups.memberships.join(*line.group.ip(), interface, line.source)
     }
 
     /// Listens for what the filter lets pass of a line whose rule is in force. That it cannot is no reason to do without

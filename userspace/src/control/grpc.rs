@@ -56,12 +56,11 @@ impl ControlService {
     ) -> Result<Changes, Status> {
         let selector = self::selector(selector);
         let changes = self.at_desk(call, move |desk, by| {
-            let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
-            match (dry_run, subscribed) {
-                (true, _) => Ok(desk.would_change(&lines, subscribed)),
-                (false, true) => desk.subscribe(&lines, by).map_err(|error| refusal::control(&error)),
-                (false, false) => desk.unsubscribe(&lines, by).map_err(|error| refusal::control(&error)),
+            if dry_run {
+                let lines = desk.select(&selector).map_err(|error| refusal::select(&error))?;
+                return Ok(desk.would_change(&lines, subscribed));
             }
+            Ok(desk.switch(&selector, subscribed, by)?)
         });
         changes.await.map(Response::into_inner)
     }

@@ -1,6 +1,9 @@
 //! Switching lines on and off: join, rule, worker; undone in reverse when a step fails.
 #![forbid(unsafe_code)]
 
+mod held;
+
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,9 +12,10 @@ use feedhandler_proto::v1::LineSwitched;
 use feedhandler_proto::v1::event::What;
 
 use super::{ControlError, Desk, locked};
-use crate::config::plan::LinePlan;
-use crate::steering::{Lease, SteeringError};
+use crate::config::plan::{LinePlan, Plan};
+use crate::steering::SteeringError;
 use crate::worker::shared::Command;
+pub(super) use held::{Held, Turn};
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
 pub(super) const WORKER_PATIENCE: Duration = Duration::from_secs(1);
@@ -41,76 +45,6 @@ pub struct Changes {
     pub unchanged: Vec<usize>,
 }
 
-/// What was asked of a line, and how far each of its three parts is.
-#[derive(Debug)]
-pub(super) struct Held {
-    desired: bool,
-    error: Option<String>,
-    membership: Option<Lease>,
-    has_rule: bool,
-    /// What the worker confirmed last; `None` while it owes a confirmation.
-    enabled: Option<bool>,
-}
-
-impl Held {
-    pub(super) fn new(desired: bool) -> Self {
-        Self { desired, error: None, membership: None, has_rule: false, enabled: Some(false) }
-    }
-
-    /// Leaves the group, whatever else holds.
-    pub(super) fn leave(&mut self) {
-        self.membership = None;
-    }
-
-    pub(super) fn state(&self) -> LineState {
-        LineState { desired: self.desired, in_force: self.is(Turn::On), error: self.error.clone() }
-    }
-
-    /// Whether it is to be subscribed.
-    pub(super) const fn is_wanted(&self) -> bool {
-        self.desired
-    }
-
-    /// Says whether it is to be subscribed; nothing follows from that alone.
-    pub(super) const fn want(&mut self, desired: bool) {
-        self.desired = desired;
-    }
-
-    /// Whether all parts are as `turn` leaves them.
-    pub(super) fn is(&self, turn: Turn) -> bool {
-        let on = turn == Turn::On;
-        self.membership.is_some() == on && self.has_rule == on && self.enabled == Some(on)
-    }
-
-    /// The parts, for a person.
-    fn parts(&self) -> String {
-        let membership = if self.membership.is_some() { "joined" } else { "not joined" };
-        let rule = if self.has_rule { "rule in the filter" } else { "no rule in the filter" };
-        let worker = match self.enabled {
-            Some(true) => "enabled in the worker",
-            Some(false) => "disabled in the worker",
-            None => "not confirmed by the worker",
-        };
-        format!("{membership}, {rule}, {worker}")
-    }
-}
-
-/// One way or the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    On,
-    Off,
-}
-
-impl Turn {
-    const fn back(self) -> Self {
-        match self {
-            Self::On => Self::Off,
-            Self::Off => Self::On,
-        }
-    }
-}
-
 impl Desk {
     /// Puts the lines in force that the configuration or the subscriptions file wants: the last step of start-up.
     ///
@@ -119,11 +53,12 @@ impl Desk {
     pub fn start_lines(&self) -> Result<Changes, ControlError> {
         let desired: Vec<bool> = locked(&self.states).iter().map(|state| state.desired).collect();
         let wanted: Vec<usize> = self.plan().lines.indices().filter(|line| desired[*line]).collect();
-        self.subscribe(&wanted, "the start")
+        // Nothing is saved: what was refused of the file is not to be lost by the start.
+        self.turn_now(&wanted, &mut locked(&self.lines), Turn::On, "the start")
     }
 
-    /// Puts lines in force, as somebody (`by`) asks; those that are already stay as they are. Waits for the workers to confirm (a second each at
-    /// most), so not for an async thread.
+    /// Puts lines of the plan that runs in force, as somebody (`by`) asks; those that are already stay as they are. Waits for the workers to
+    /// confirm (a second each at most), so not for an async thread.
     ///
     /// # Errors
     /// The first step that failed. All lines are then as they were before, but those that
@@ -165,19 +100,43 @@ impl Desk {
     }
 
     fn turn(&self, lines: &[usize], turn: Turn, by: &str) -> Result<Changes, ControlError> {
+        let result = self.turn_now(lines, &mut locked(&self.lines), turn, by);
+        self.saved(result)
+    }
+
+    /// Turns lines of `plan`; `None` if another runs by now, in which the numbers may be those of other lines.
+    pub(super) fn turn_of(
+        &self,
+        plan: &Arc<Plan>,
+        lines: &[usize],
+        turn: Turn,
+        by: &str,
+    ) -> Option<Result<Changes, ControlError>> {
         let mut held = locked(&self.lines);
+        if !Arc::ptr_eq(plan, &self.plan()) {
+            return None;
+        }
+        let result = self.turn_now(lines, &mut held, turn, by);
+        drop(held);
+        Some(self.saved(result))
+    }
+
+    fn saved(&self, result: Result<Changes, ControlError>) -> Result<Changes, ControlError> {
+        if result.is_ok() {
+            self.save();
+        }
+        result
+    }
+
+    fn turn_now(&self, lines: &[usize], held: &mut [Held], turn: Turn, by: &str) -> Result<Changes, ControlError> {
         let (unchanged, changed): (Vec<usize>, Vec<usize>) = lines.iter().partition(|line| held[**line].is(turn));
-        let result = self.turn_all(&changed, &mut held, turn);
+        let result = self.turn_all(&changed, held, turn);
         if result.is_ok() {
             for &line in lines {
                 held[line].desired = turn == Turn::On;
                 held[line].error = None;
                 self.show(line, &held[line]);
             }
-        }
-        drop(held);
-        if result.is_ok() {
-            self.save();
         }
         self.tell_switched(&changed, turn, by, result.as_ref().err());
         result.map(|()| Changes { changed, unchanged })
@@ -199,6 +158,25 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Turns every line by itself, also after one that failed; what failed.
+    pub(super) fn turn_each(&self, lines: &[usize], held: &mut [Held], turn: Turn) -> Vec<(usize, ControlError)> {
+        // One patience for each worker: one that is stuck would be waited for again and again.
+        let mut is_stuck = vec![false; self.links.len()];
+        let mut failed = Vec::new();
+        for &line in lines {
+            let worker = self.worker_of_line(line).unwrap_or_default();
+            let patience = if is_stuck[worker] { Duration::ZERO } else { WORKER_PATIENCE };
+            let result = self.turn_one(line, &mut held[line], turn, Instant::now() + patience);
+            if let Err(error) = result {
+                is_stuck[worker] |= matches!(error, ControlError::Worker { .. } | ControlError::NotApplied { .. });
+                held[line].error = Some(error.to_string());
+                failed.push((line, error));
+            }
+            self.show(line, &held[line]);
+        }
+        failed
     }
 
     /// Keeps what is desired, and what was changed, for the next start. Where it cannot be, the change is in force all the same.
@@ -259,7 +237,7 @@ impl Desk {
         match turn {
             Turn::On => {
                 if held.membership.is_none() {
-                    held.membership = Some(self.join_group(line)?);
+                    held.membership = Some(held.take_reserve().map_or_else(|| self.join_group(line), Ok)?);
                 }
                 self.set_rule(line, held, turn)?;
                 self.tell_worker(line, held, turn, deadline)?;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use super::{ControlError, RecoverError, SelectError};
+use super::{ControlError, RecoverError, SelectError, SwitchError};
 use crate::beside::ThreadError;
 
 /// Domain of every reason.
@@ -129,9 +129,23 @@ pub(super) fn control(error: &ControlError) -> Status {
         ControlError::NotUndone { .. } => error.to_string(),
         _ => format!("{error}; nothing was changed"),
     };
+    control_reason(error).says(message)
+}
+
+/// The same, as a reason.
+pub(super) fn control_reason(error: &ControlError) -> Reason {
     match error.cause() {
-        ControlError::Kernel { .. } | ControlError::Refused { .. } => Reason::KernelRefused.says(message),
-        _ => Reason::WorkerUnavailable.says(message),
+        ControlError::Kernel { .. } | ControlError::Refused { .. } => Reason::KernelRefused,
+        _ => Reason::WorkerUnavailable,
+    }
+}
+
+impl From<SwitchError> for Status {
+    fn from(error: SwitchError) -> Self {
+        match &error {
+            SwitchError::Select(error) => select(error),
+            SwitchError::Lines(error) => control(error),
+        }
     }
 }
 

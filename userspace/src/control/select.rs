@@ -3,8 +3,9 @@
 
 use std::net::SocketAddrV4;
 
-use super::Desk;
-use crate::config::plan::LinePlan;
+use super::lines::Turn;
+use super::{Changes, ControlError, Desk};
+use crate::config::plan::{LinePlan, Plan};
 
 /// Selects the lines that match every part given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,43 +49,74 @@ pub enum SelectError {
     NoMatch(String),
 }
 
+/// Why the lines that a selector means are not switched.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// It means none.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// They could not be switched.
+    #[error(transparent)]
+    Lines(#[from] ControlError),
+}
+
 impl Desk {
+    /// Puts the lines that `selector` means in force, or takes them out of it, as somebody (`by`) asks. Waits like
+    /// [`Self::subscribe`].
+    ///
+    /// # Errors
+    /// As [`Self::select`] and [`Self::subscribe`].
+    pub fn switch(&self, selector: &Selector, subscribed: bool, by: &str) -> Result<Changes, SwitchError> {
+        let turn = if subscribed { Turn::On } else { Turn::Off };
+        loop {
+            // A change may come in between, and give the numbers to other lines: then it is selected again.
+            let plan = self.plan();
+            let lines = selected(&plan, selector)?;
+            if let Some(result) = self.turn_of(&plan, &lines, turn, by) {
+                return Ok(result?);
+            }
+        }
+    }
+
     /// The lines that `selector` means, as ascending indices; never empty.
     ///
     /// # Errors
     /// The selector is empty, malformed, or matches nothing.
     pub fn select(&self, selector: &Selector) -> Result<Vec<usize>, SelectError> {
-        let Selector { feed, channel, line, group, all } = selector;
-        let plan = self.plan();
-        let lines = || plan.lines.values();
-        let parts = [("feed", feed), ("channel", channel), ("line", line), ("group", group)];
-        let given: Vec<String> =
-            parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
-        match (all, given.is_empty()) {
-            (true, true) => return Ok(plan.lines.indices().collect()),
-            (true, false) => return Err(SelectError::AllAndMore),
-            (false, true) => return Err(SelectError::Empty),
-            (false, false) => {}
-        }
-        let address = match group {
-            Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
-            None => None,
-        };
-        exists("feed", feed, plan.channels.values().map(|channel| channel.feed.clone()))?;
-        exists("channel", channel, plan.channels.values().map(|channel| channel.name.clone()))?;
-        exists("line", line, lines().map(|line| line.name.clone()))?;
-        exists("group", group, lines().map(|line| line.group.to_string()))?;
-        let matches = |planned: &LinePlan| {
-            let of = &plan.channels[planned.channel];
-            feed.as_ref().is_none_or(|name| *name == of.feed)
-                && channel.as_ref().is_none_or(|name| *name == of.name)
-                && line.as_ref().is_none_or(|name| *name == planned.name)
-                && address.is_none_or(|group| group == planned.group)
-        };
-        let found = plan.lines.iter().filter(|(_, line)| matches(line));
-        let found: Vec<usize> = found.map(|(index, _)| index).collect();
-        if found.is_empty() { Err(SelectError::NoMatch(given.join(", "))) } else { Ok(found) }
+        selected(&self.plan(), selector)
     }
+}
+
+fn selected(plan: &Plan, selector: &Selector) -> Result<Vec<usize>, SelectError> {
+    let Selector { feed, channel, line, group, all } = selector;
+    let lines = || plan.lines.values();
+    let parts = [("feed", feed), ("channel", channel), ("line", line), ("group", group)];
+    let given: Vec<String> =
+        parts.iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
+    match (all, given.is_empty()) {
+        (true, true) => return Ok(plan.lines.indices().collect()),
+        (true, false) => return Err(SelectError::AllAndMore),
+        (false, true) => return Err(SelectError::Empty),
+        (false, false) => {}
+    }
+    let address = match group {
+        Some(text) => Some(text.parse::<SocketAddrV4>().map_err(|_| SelectError::BadGroup(text.clone()))?),
+        None => None,
+    };
+    exists("feed", feed, plan.channels.values().map(|channel| channel.feed.clone()))?;
+    exists("channel", channel, plan.channels.values().map(|channel| channel.name.clone()))?;
+    exists("line", line, lines().map(|line| line.name.clone()))?;
+    exists("group", group, lines().map(|line| line.group.to_string()))?;
+    let matches = |planned: &LinePlan| {
+        let of = &plan.channels[planned.channel];
+        feed.as_ref().is_none_or(|name| *name == of.feed)
+            && channel.as_ref().is_none_or(|name| *name == of.name)
+            && line.as_ref().is_none_or(|name| *name == planned.name)
+            && address.is_none_or(|group| group == planned.group)
+    };
+    let found = plan.lines.iter().filter(|(_, line)| matches(line));
+    let found: Vec<usize> = found.map(|(index, _)| index).collect();
+    if found.is_empty() { Err(SelectError::NoMatch(given.join(", "))) } else { Ok(found) }
 }
 
 fn exists(kind: &'static str, wanted: &Option<String>, names: impl Iterator<Item = String>) -> Result<(), SelectError> {

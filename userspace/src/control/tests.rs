@@ -14,6 +14,7 @@ mod service;
 mod sockets;
 mod state;
 mod stream;
+mod undo;
 mod watch;
 
 use std::future::Future;
@@ -37,6 +38,8 @@ struct WorkerStub {
     is_stuck: AtomicBool,
     /// Its sockets are refused every group while set.
     is_refused: AtomicBool,
+    /// The same of single lines.
+    refused: Mutex<Vec<usize>>,
     switched: Mutex<Vec<(usize, bool)>>,
     /// Destinations that got a route, with what says which.
     routed: Mutex<Vec<(usize, String)>>,
@@ -75,7 +78,8 @@ impl WorkerStub {
                     }
                     if let Command::SetLine { line, enabled } = command {
                         locked(&worker.switched).push((line, enabled));
-                        if worker.is_refused.load(Relaxed) && enabled {
+                        let is_refused = worker.is_refused.load(Relaxed) || locked(&worker.refused).contains(&line);
+                        if is_refused && enabled {
                             shared.count_refused(&std::io::Error::from_raw_os_error(libc::ENODEV));
                         }
                     }

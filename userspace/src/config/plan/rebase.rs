@@ -102,12 +102,13 @@ pub fn rebase(running: &Plan, fresh: &Plan) -> Result<Rebased, RebaseError> {
     Ok(Rebased { plan, channels, lines, destinations, routes, subscriptions })
 }
 
-/// A number for something new: one that is vacant now if there is one, or else one that becomes so.
-fn place<T>(running: &Slots<T>, next: &Slots<T>, what: &'static str) -> Result<usize, RebaseError> {
+/// A number for something new: one that is vacant now if there is one, or else, if that may be, one that becomes so.
+fn place<T>(running: &Slots<T>, next: &Slots<T>, what: &'static str, may_follow: bool) -> Result<usize, RebaseError> {
     let is_free = |index: &usize| next.get(*index).is_none();
-    let vacant = (0..running.room()).filter(is_free).find(|index| running.get(*index).is_none());
     let room = running.room();
-    vacant.or_else(|| (0..room).find(is_free)).ok_or(RebaseError::NoRoom { what, room })
+    let vacant = (0..room).filter(is_free).find(|index| running.get(*index).is_none());
+    let follows = || (0..room).find(is_free).filter(|_| may_follow);
+    vacant.or_else(follows).ok_or(RebaseError::NoRoom { what, room })
 }
 
 /// Puts what stays at its number first, then what is new; by the fresh index, where each is.
@@ -116,6 +117,7 @@ fn settle<T: Clone>(
     fresh: &Slots<T>,
     next: &mut Slots<T>,
     what: &'static str,
+    may_follow: bool,
     stays: impl Fn(usize, &T, usize, &T) -> bool,
 ) -> Result<(Moves, Vec<usize>), RebaseError> {
     let mut moves = Moves::default();
@@ -130,7 +132,7 @@ fn settle<T: Clone>(
         }
     }
     for (index, new) in fresh.iter().filter(|(index, _)| places[*index].is_none()).collect::<Vec<_>>() {
-        let slot = place(running, next, what)?;
+        let slot = place(running, next, what, may_follow)?;
         next.put(slot, new.clone());
         places[index] = Some(slot);
         moves.added.push(slot);
@@ -141,7 +143,10 @@ fn settle<T: Clone>(
 
 fn rebase_channels(running: &Plan, fresh: &Plan, plan: &mut Plan) -> Result<(Moves, Vec<usize>), RebaseError> {
     let like = |channel: &ChannelPlan| ChannelPlan { lines: Vec::new(), ..channel.clone() };
-    settle(&running.channels, &fresh.channels, &mut plan.channels, "channels", |_, old, _, new| like(old) == like(new))
+    // Threads beside the workers feed the old one until its worker has let it go: in the same edit its number is not free.
+    settle(&running.channels, &fresh.channels, &mut plan.channels, "channels", false, |_, old, _, new| {
+        like(old) == like(new)
+    })
 }
 
 fn rebase_lines(
@@ -162,7 +167,7 @@ fn rebase_lines(
     let stays = |_: usize, old: &LinePlan, _: usize, new: &LinePlan| {
         is_kept(old.channel) && like(old, old.channel) == like(new, channel_of[new.channel])
     };
-    let (moves, line_of) = settle(&running.lines, &fresh.lines, &mut plan.lines, "lines", stays)?;
+    let (moves, line_of) = settle(&running.lines, &fresh.lines, &mut plan.lines, "lines", true, stays)?;
     for (_, line) in plan.lines.iter_mut() {
         line.channel = channel_of[line.channel];
     }
@@ -183,7 +188,7 @@ fn rebase_destinations(
 ) -> Result<(Moves, Vec<usize>), RebaseError> {
     let stays = |_: usize, old: &DestinationPlan, _: usize, new: &DestinationPlan| old.name == new.name;
     let (mut moves, _) =
-        settle(&running.destinations, &fresh.destinations, &mut plan.destinations, "destinations", stays)?;
+        settle(&running.destinations, &fresh.destinations, &mut plan.destinations, "destinations", true, stays)?;
     for (_, destination) in plan.destinations.iter_mut() {
         destination.channel = channel_of[destination.channel];
     }

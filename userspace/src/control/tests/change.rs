@@ -12,7 +12,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::metrics::ChannelCounts;
 
-fn spec(bench: &Bench, name: &str) -> ChannelSpec {
+pub(super) fn spec(bench: &Bench, name: &str) -> ChannelSpec {
     // Beside the bench's own two, and nobody else's.
     let [a, b] = [0, 1].map(|line| format!("{}:26500", bench.groups[line]));
     let line = |name: &str, group: String| LineSpec {
@@ -29,7 +29,7 @@ fn spec(bench: &Bench, name: &str) -> ChannelSpec {
     }
 }
 
-fn destination(name: &str, channel: &str) -> DestinationSpec {
+pub(super) fn destination(name: &str, channel: &str) -> DestinationSpec {
     DestinationSpec {
         name: name.to_owned(),
         channel: channel.to_owned(),
@@ -39,11 +39,11 @@ fn destination(name: &str, channel: &str) -> DestinationSpec {
     }
 }
 
-fn request(edits: Vec<What>) -> ChangeRequest {
+pub(super) fn request(edits: Vec<What>) -> ChangeRequest {
     ChangeRequest { edits: edits.into_iter().map(|edit| Edit { edit: Some(edit) }).collect(), dry_run: false }
 }
 
-fn said(changes: &[Change]) -> Vec<String> {
+pub(super) fn said(changes: &[Change]) -> Vec<String> {
     let word = |kind| match kind {
         ChangeKind::Added => "+",
         ChangeKind::Removed => "-",
@@ -54,11 +54,11 @@ fn said(changes: &[Change]) -> Vec<String> {
 }
 
 impl Bench {
-    fn edited(&self) -> Vec<[Vec<usize>; 6]> {
+    pub(super) fn edited(&self) -> Vec<[Vec<usize>; 6]> {
         std::mem::take(&mut *locked(&self.worker.edited))
     }
 
-    fn rewrite(&self, from: &str, to: &str) {
+    pub(super) fn rewrite(&self, from: &str, to: &str) {
         let file = self.etc.path().join("handler.toml");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "{text}");
