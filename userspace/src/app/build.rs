@@ -130,7 +130,7 @@ pub fn stream(plan: &Plan, destination: usize) -> Stream {
     unrouted(plan, destination).routed(&plan.destinations[destination].route)
 }
 
-/// The same of one that is added to a channel while its session may run.
+/// The same of one that is added while its channel's session may run, or takes another's place.
 ///
 /// # Panics
 /// As [`stream`].
@@ -148,7 +148,6 @@ fn unrouted(plan: &Plan, destination: usize) -> Stream {
         format: wanted.format,
         payload_bytes: wanted.payload_bytes,
     })
-    .routed(&wanted.route)
 }
 
 /// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of

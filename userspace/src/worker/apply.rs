@@ -177,8 +177,13 @@ impl Worker {
             None => removed.destinations.push(destination),
         }
         let mut before = removed.streams.iter_mut().find(|before| before.destination() == number);
-        if let Some(before) = before.as_mut().filter(|_| continues) {
-            stream.follow(before);
+        match before.as_mut().filter(|_| continues) {
+            Some(before) => stream.follow(before),
+            None => {
+                if let Some(slot) = self.channels.get(place) {
+                    stream.join(slot.channel.directory());
+                }
+            }
         }
         let retainer = match retention {
             Retention::None => None,
@@ -193,9 +198,6 @@ impl Worker {
         {
             let has_ended = slot.channel.state() == ChannelState::Ended;
             stream.begin(&session, slot.channel.counts().next_sequence, has_ended);
-        }
-        if self.channels.get(place).is_some_and(|slot| slot.channel.counts().messages == 0) {
-            stream.missed_nothing();
         }
         if let Err(stream) = self.publisher.add(stream) {
             unreachable!("there is room for every destination, and {} had no stream", stream.destination());
