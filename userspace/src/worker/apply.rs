@@ -51,8 +51,8 @@ impl Worker {
 
     /// Takes what has come for lines that go, sends what is open for streams that go, and drops what channels that go hold.
     fn finish_what_goes(&mut self, edit: &Edit, clock: &impl Fn() -> u64) {
-        if !edit.remove_lines.is_empty() || !edit.remove_channels.is_empty() {
-            for port in 0..self.ports.rx.len() {
+        for port in 0..self.ports.rx.len() {
+            if self.ports.rx[port].as_ref().is_some_and(|rx| may_hold(rx, edit)) {
                 self.take_what_waits(port, clock);
             }
         }
@@ -204,6 +204,19 @@ impl Worker {
         }
         None
     }
+}
+
+/// Whether something may wait in a port for what an edit removes. A port that is looked at for nothing keeps the others
+/// waiting.
+fn may_hold(port: &RxPort, edit: &Edit) -> bool {
+    let Edit { remove_lines, remove_channels, .. } = edit;
+    !remove_channels.is_empty()
+        || match port {
+            // What another thread hands over is for the channel itself, not for a line that anybody switches.
+            RxPort::Handoff(_) => false,
+            RxPort::Socket(port) => remove_lines.iter().any(|line| port.has(*line)),
+            RxPort::Xsk(_) | RxPort::Memory(_) => !remove_lines.is_empty(),
+        }
 }
 
 /// Puts each of a list in its place; what is handed back stays in the list.
