@@ -45,6 +45,20 @@ pub enum EdgeError {
     /// A kernel socket could not be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// A line is added, and what its socket takes was given up after the start.
+    #[error(
+        "line {line}: the handler gave up CAP_NET_ADMIN after its start, so a line that is added cannot busy-poll as \
+         `{interface}` wants it ({source}): put the line in the configuration and restart, or run with \
+         `privileges = \"keep\"`"
+    )]
+    LateLine {
+        /// Name of the line.
+        line: String,
+        /// Name of its interface.
+        interface: String,
+        /// Which option.
+        source: SocketError,
+    },
     /// The kernel opened the socket, but not in the mode that was asked for.
     #[error("interface `{interface}` queue {queue}: the kernel gave the socket copy mode, not zero-copy")]
     NotZeroCopy {

@@ -3,6 +3,7 @@
 //! `FEEDHANDLER_SEEDS=1000` runs more seeds, `FEEDHANDLER_SEED=17` replays one.
 #![forbid(unsafe_code)]
 
+mod anew;
 mod cost;
 pub mod oracle;
 mod veth;

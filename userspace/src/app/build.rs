@@ -130,7 +130,7 @@ pub fn stream(plan: &Plan, destination: usize) -> Stream {
     unrouted(plan, destination).routed(&plan.destinations[destination].route)
 }
 
-/// The same of one that is added to a channel while its session may run.
+/// The same of one that is added while its channel's session may run, or takes another's place.
 ///
 /// # Panics
 /// As [`stream`].
@@ -148,17 +148,15 @@ fn unrouted(plan: &Plan, destination: usize) -> Stream {
         format: wanted.format,
         payload_bytes: wanted.payload_bytes,
     })
-    .routed(&wanted.route)
 }
 
-/// Longest payload that the ports by which a channel's lines come can receive, bytes; `payload_bytes` is that of each port of
-/// its worker ([`WorkerLink::payload_bytes`]).
+/// Longest payload that a line of a channel can ever bring, bytes: a line that is added later may come by any port by which its
+/// worker receives. `payload_bytes` is that of each port of the worker ([`WorkerLink::payload_bytes`]).
 #[must_use]
 pub fn longest_payload(plan: &Plan, channel: usize, payload_bytes: &[usize]) -> usize {
-    let wanted = &plan.channels[channel];
-    let brings = |interface| wanted.lines.iter().any(|line| plan.lines[*line].interface == interface);
-    let ports = plan.workers[wanted.worker].ports.iter().zip(payload_bytes);
-    ports.filter(|(queue, _)| brings(queue.interface)).map(|(_, bytes)| *bytes).max().unwrap_or(0)
+    let worker = &plan.workers[plan.channels[channel].worker];
+    let ports = worker.ports.iter().zip(payload_bytes);
+    ports.filter(|(queue, _)| worker.rx.contains(queue)).map(|(_, bytes)| *bytes).max().unwrap_or(0)
 }
 
 /// A channel of the plan as a worker needs it, its lines of the plan apart; `payload_bytes` is as for [`longest_payload`].
@@ -197,4 +195,35 @@ fn channels(plan: &Plan, worker: usize, payload_bytes: &[usize], utc_ns: u64) ->
         channels.push((index, channel));
     }
     Ok((channels, lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Host};
+
+    #[test]
+    fn a_channel_has_room_for_what_a_line_that_comes_later_brings() {
+        let channel = |name: &str, interface: &str| {
+            format!(
+                "[[feed.channel]]\nname = \"{name}\"\n[[feed.channel.line]]\nname = \"A\"\n\
+                 interface = \"{interface}\"\ngroup = \"239.10.0.1:26400\"\n"
+            )
+        };
+        let text = format!(
+            "[handler]\nname = \"t\"\n[[interface]]\nname = \"eth0\"\nmode = \"socket\"\n[[interface]]\n\
+             name = \"eth1\"\nmode = \"socket\"\n[[interface]]\nname = \"eth2\"\nmode = \"socket\"\n\
+             [[worker]]\nname = \"w0\"\n[[feed]]\nname = \"f\"\ntransport = \"moldudp64\"\n\
+             decoder = \"itch50\"\npublisher_id = 2\ntime_zone = \"America/New_York\"\n{}{}[[destination]]\n\
+             name = \"out\"\nchannel = \"f/small\"\ninterface = \"eth2\"\ngroup = \"239.20.0.1:30001\"\n",
+            channel("small", "eth0"),
+            channel("jumbo", "eth1"),
+        );
+        let plan = Config::parse(&text, "test.toml", &Host { cores: vec![] }).expect("legal");
+        let worker = &plan.workers[0];
+        let payload_bytes: Vec<_> = worker.ports.iter().map(|queue| [1_000, 9_000, 60_000][queue.interface]).collect();
+        assert_eq!(payload_bytes.len(), 3);
+        // Nothing is ever received on the third.
+        assert_eq!([0, 1].map(|channel| longest_payload(&plan, channel, &payload_bytes)), [9_000; 2]);
+    }
 }

@@ -9,7 +9,7 @@ use super::{EdgeError, OpenedPort, queues_of};
 use crate::config::plan::{DestinationPlan, LinePlan, Mode, Plan, QueuePlan};
 use crate::net::headers::{Header, Template};
 use crate::net::interface::{Interface, InterfaceError};
-use crate::net::socket::{LineSocket, SocketDestination, SocketLine, SocketOptions, SocketRx, SocketTx};
+use crate::net::socket::{LineSocket, SocketDestination, SocketError, SocketLine, SocketOptions, SocketRx, SocketTx};
 use crate::net::umem::JUMBO_BYTES;
 use crate::net::xsk::{self, XskRx};
 use crate::net::{BATCH, Frames, LineIndex, Port, Rules, RxPort, TxDestination, TxPort};
@@ -187,10 +187,11 @@ fn socket_line(line: LineIndex, wanted: &LinePlan, interface: String, subscribed
     SocketLine { line, group: wanted.group, interface, source: wanted.source, subscribed }
 }
 
-/// The socket of a line that comes in by kernel sockets, joined to nothing yet: for a port that is open already.
+/// The socket of a line that comes in by kernel sockets, joined to nothing yet: for a port that is open already. Whoever opens
+/// it may have fewer privileges than there were at the start; a smaller receive buffer for that is logged.
 ///
 /// # Errors
-/// The interface, or the step that the kernel refused.
+/// The interface, or the step that the kernel refused; [`EdgeError::LateLine`] where that is for a privilege that is gone.
 ///
 /// # Panics
 /// If the plan has no such line.
@@ -198,8 +199,23 @@ pub fn line_socket(plan: &Plan, line: LineIndex) -> Result<LineSocket, EdgeError
     let wanted = &plan.lines[usize::from(line)];
     let interface = &plan.interfaces[wanted.interface];
     let options = SocketOptions::from(&interface.sockets);
-    let socket = LineSocket::open(&socket_line(line, wanted, interface.name.clone(), false), &options)?;
-    socket.warn_of_buffer(&options);
+    let socket = LineSocket::open(&socket_line(line, wanted, interface.name.clone(), false), &options);
+    let socket = socket.map_err(|error| match error {
+        SocketError::BusyPoll { ref source, .. } if source.is_permission() => {
+            EdgeError::LateLine { line: wanted.name.clone(), interface: interface.name.clone(), source: error }
+        }
+        error => error.into(),
+    })?;
+    if socket.buffer_bytes() < options.receive_buffer_bytes {
+        tracing::warn!(
+            line = wanted.name,
+            interface = interface.name,
+            wanted_bytes = options.receive_buffer_bytes,
+            granted_bytes = socket.buffer_bytes(),
+            "a line that is added has a smaller receive buffer than receive_buffer_bytes, which CAP_NET_ADMIN gives at the \
+             start only: raise net.core.rmem_max before lines are added, or restart"
+        );
+    }
     Ok(socket)
 }
 

@@ -18,7 +18,7 @@ mod tests;
 use super::arbiter::{Arbiter, ChannelState, Deadlines, Gap};
 use super::decode::{Decoder, Records};
 use super::hold::{Held, Hold, SLOT_BYTES};
-use super::{ChannelIndex, LineRole, Session};
+use super::{ChannelIndex, Directory, LineRole, Session};
 use crate::config::plan::{OnGap, TransportKind};
 use crate::metrics::{ChannelCounts, DropCounts, DropReason, LineCounts, SkewCounts};
 use claims::{Kept, MOST_KEPT};
@@ -175,6 +175,12 @@ impl Channel {
     #[must_use]
     pub fn session(&self) -> Option<Session> {
         self.arbiter.session()
+    }
+
+    /// What the session has said of its instruments.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        self.decoder.directory()
     }
 
     /// State of the channel.

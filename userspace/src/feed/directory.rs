@@ -18,10 +18,12 @@ const UNKNOWN: Symbol = [b' '; 8];
 /// The symbols of one channel, by instrument id.
 ///
 /// Written where a mapping is decoded, read where a route meets an instrument for the first time: nothing on the way of most
-/// messages. 512 KiB, all of it touched when it is made.
+/// messages. 520 KiB, all of it touched when it is made.
 #[derive(Debug)]
 pub struct Directory {
     symbols: Box<[Symbol; IDS]>,
+    /// A bit per instrument whose symbol is known.
+    known: Box<[u64; IDS / 64]>,
     session: u32,
 }
 
@@ -39,13 +41,19 @@ impl Directory {
     #[must_use]
     pub fn new() -> Self {
         let symbols = vec![UNKNOWN; IDS].into_boxed_slice().try_into().expect("has that length");
-        Self { symbols, session: 0 }
+        let known = vec![0; IDS / 64].into_boxed_slice().try_into().expect("has that length");
+        Self { symbols, known, session: 0 }
     }
 
     /// The instrument's symbol, if the session has said it.
     #[must_use]
     pub fn symbol(&self, id: u16) -> Option<&Symbol> {
         Some(&self.symbols[usize::from(id)]).filter(|symbol| **symbol != UNKNOWN)
+    }
+
+    /// The ids of which [`Self::symbol`] is known, a bit each from the lowest of the first word on.
+    pub(crate) fn known(&self) -> &[u64; IDS / 64] {
+        &self.known
     }
 
     /// Which session the symbols are of: another number, other instruments. It says nothing else.
@@ -58,11 +66,14 @@ impl Directory {
     /// The session says which symbol an id stands for.
     pub fn set(&mut self, id: u16, symbol: &Symbol) {
         self.symbols[usize::from(id)] = *symbol;
+        let (word, bit) = (&mut self.known[usize::from(id) / 64], 1 << (id % 64));
+        *word = if *symbol == UNKNOWN { *word & !bit } else { *word | bit };
     }
 
     /// A session begins: all ids are given anew.
     pub fn begin_session(&mut self) {
         self.symbols.fill(UNKNOWN);
+        self.known.fill(0);
         self.session = self.session.wrapping_add(1);
     }
 }
@@ -106,6 +117,22 @@ fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_is_what_has_a_symbol() {
+        let mut directory = Directory::new();
+        let agrees = |directory: &Directory| {
+            let known = |id: u16| directory.known()[usize::from(id) / 64] >> (id % 64) & 1 == 1;
+            (0..=u16::MAX).all(|id| known(id) == directory.symbol(id).is_some())
+        };
+        for id in (0..=u16::MAX).step_by(37).chain([63, 64, u16::MAX]) {
+            directory.set(id, b"AAPL    ");
+        }
+        directory.set(74, b"        ");
+        assert!(agrees(&directory) && directory.symbol(74).is_none() && directory.symbol(37).is_some());
+        directory.begin_session();
+        assert!(agrees(&directory));
+    }
 
     #[test]
     fn a_symbol_is_known_until_the_session_is_over() {

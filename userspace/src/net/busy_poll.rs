@@ -32,6 +32,14 @@ pub struct BusyPollError {
     source: io::Error,
 }
 
+impl BusyPollError {
+    /// Whether a privilege was missing.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EPERM)
+    }
+}
+
 impl BusyPoll {
     /// Whether the socket shall busy-poll at all.
     #[must_use]

@@ -107,6 +107,12 @@ impl HandoffRx {
         self.counts.add_receive(batch.len() - before);
     }
 
+    /// Datagrams that wait in the ring.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.ring.slots()
+    }
+
     pub(super) fn refill(&mut self, _frames: &Frames) {}
 
     pub(super) fn update_kernel_counts(&mut self) {}
@@ -138,7 +144,7 @@ impl fmt::Debug for Handoff {
 
 impl fmt::Debug for HandoffRx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandoffRx").field("waiting", &self.ring.slots()).finish_non_exhaustive()
+        f.debug_struct("HandoffRx").field("waiting", &self.waiting()).finish_non_exhaustive()
     }
 }
 

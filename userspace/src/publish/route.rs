@@ -21,7 +21,7 @@ use dbn::flags::{LAST, MAYBE_BAD_BOOK};
 use dbn::rtype;
 
 use crate::config::plan::{Format, RecordKind, RoutePlan};
-use crate::feed::directory::{IDS, symbol_mapping};
+use crate::feed::directory::{Directory, IDS, symbol_mapping};
 use crate::feed::{Block, Symbol};
 use crate::metrics::DestinationCounts;
 
@@ -85,23 +85,17 @@ impl Route {
         })
     }
 
-    /// The route of a destination that begins while a session runs: nothing of it was sent there before.
-    #[must_use]
-    pub fn joining(plan: &RoutePlan) -> Box<Self> {
-        let mut route = Self::new(plan);
-        route.withheld.fill(u64::MAX);
-        route
+    /// Begins while a session may run: of the instruments that it has said so far, nothing was sent. Those that it says later
+    /// have no past.
+    pub(super) fn join(&mut self, directory: &Directory) {
+        self.session = Some(directory.session());
+        self.withheld.copy_from_slice(directory.known());
     }
 
     /// Goes on where another route was: what that one withheld is remembered.
     pub(super) fn follow(&mut self, old: &mut Self) {
         std::mem::swap(&mut self.withheld, &mut old.withheld);
         self.session = old.session;
-    }
-
-    /// Nothing was withheld before it.
-    pub(super) fn missed_nothing(&mut self) {
-        self.withheld.fill(0);
     }
 
     /// Whether it leaves nothing out.
@@ -157,9 +151,8 @@ impl Route {
     #[cold]
     fn forget(&mut self, session: u32) {
         self.courses.fill(0);
-        if self.session.replace(session).is_some() {
-            self.withheld.fill(0);
-        }
+        self.withheld.fill(0);
+        self.session = Some(session);
     }
 
     /// What is known of an instrument, and whether its mapping must be said again.

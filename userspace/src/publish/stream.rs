@@ -6,7 +6,7 @@ use super::retain::Retainer;
 use super::route::Route;
 use crate::config::plan::{Format, RoutePlan};
 use crate::feed::transport::moldudp64::{self, BLOCK_HEADER_BYTES, END_OF_SESSION, HEADER_BYTES, HEARTBEAT};
-use crate::feed::{Block, ChannelIndex, Session};
+use crate::feed::{Block, ChannelIndex, Directory, Session};
 use crate::metrics::{DestinationCounts, DropCounts, DropReason};
 use crate::net::{Frame, Outlets, PAYLOAD_OFFSET};
 
@@ -85,17 +85,18 @@ impl Stream {
         self
     }
 
-    /// The same for a stream that begins while a session runs: of what it takes, nothing was sent before.
+    /// The same for a stream that begins while a session may run: it has a route in any case, which remembers what was not
+    /// sent before. [`Self::join`] or [`Self::follow`] says what that is.
     #[must_use]
     pub fn joining(mut self, wanted: &RoutePlan) -> Self {
-        self.route = Some(Route::joining(wanted));
+        self.route = Some(Route::new(wanted));
         self
     }
 
-    /// Its channel has delivered nothing yet, so it begins with all of it, joining or not.
-    pub fn missed_nothing(&mut self) {
+    /// Begins where the channel is: of the instruments in its `directory`, nothing was sent before.
+    pub fn join(&mut self, directory: &Directory) {
         if let Some(route) = &mut self.route {
-            route.missed_nothing();
+            route.join(directory);
         }
     }
 
@@ -105,8 +106,7 @@ impl Stream {
         match (&mut self.route, &mut before.route) {
             (Some(route), Some(old)) => route.follow(old),
             (Some(route), None) if route.takes_all() => before.route = self.route.take(),
-            (Some(route), None) => route.missed_nothing(),
-            (None, _) => {}
+            _ => {}
         }
     }
 

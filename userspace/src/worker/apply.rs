@@ -51,8 +51,8 @@ impl Worker {
 
     /// Takes what has come for lines that go, sends what is open for streams that go, and drops what channels that go hold.
     fn finish_what_goes(&mut self, edit: &Edit, clock: &impl Fn() -> u64) {
-        if !edit.remove_lines.is_empty() || !edit.remove_channels.is_empty() {
-            for port in 0..self.ports.rx.len() {
+        for port in 0..self.ports.rx.len() {
+            if self.ports.rx[port].as_ref().is_some_and(|rx| may_hold(rx, edit)) {
                 self.take_what_waits(port, clock);
             }
         }
@@ -177,8 +177,13 @@ impl Worker {
             None => removed.destinations.push(destination),
         }
         let mut before = removed.streams.iter_mut().find(|before| before.destination() == number);
-        if let Some(before) = before.as_mut().filter(|_| continues) {
-            stream.follow(before);
+        match before.as_mut().filter(|_| continues) {
+            Some(before) => stream.follow(before),
+            None => {
+                if let Some(slot) = self.channels.get(place) {
+                    stream.join(slot.channel.directory());
+                }
+            }
         }
         let retainer = match retention {
             Retention::None => None,
@@ -194,14 +199,24 @@ impl Worker {
             let has_ended = slot.channel.state() == ChannelState::Ended;
             stream.begin(&session, slot.channel.counts().next_sequence, has_ended);
         }
-        if self.channels.get(place).is_some_and(|slot| slot.channel.counts().messages == 0) {
-            stream.missed_nothing();
-        }
         if let Err(stream) = self.publisher.add(stream) {
             unreachable!("there is room for every destination, and {} had no stream", stream.destination());
         }
         None
     }
+}
+
+/// Whether something may wait in a port for what an edit removes. A port that is looked at for nothing keeps the others
+/// waiting.
+fn may_hold(port: &RxPort, edit: &Edit) -> bool {
+    let Edit { remove_lines, remove_channels, .. } = edit;
+    !remove_channels.is_empty()
+        || match port {
+            // What another thread hands over is for the channel itself, not for a line that anybody switches.
+            RxPort::Handoff(_) => false,
+            RxPort::Socket(port) => remove_lines.iter().any(|line| port.has(*line)),
+            RxPort::Xsk(_) | RxPort::Memory(_) => !remove_lines.is_empty(),
+        }
 }
 
 /// Puts each of a list in its place; what is handed back stays in the list.

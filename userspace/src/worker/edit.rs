@@ -72,7 +72,8 @@ pub struct NewStream {
     /// Where what it sends is copied to.
     pub retention: Retention,
     /// Whether its consumers are those of the stream that the same edit removes from this destination: they miss nothing by
-    /// the change. Otherwise the stream is to be made as one that joins ([`Stream::joining`]).
+    /// the change. The stream is to be made as one that joins ([`Stream::joining`]) in either case: what that one withheld
+    /// it remembers only so.
     pub continues: bool,
     /// What its port sends it by. Where the port is vacant now, it is handed back: a port that is opened later knows it.
     pub destination: TxDestination,

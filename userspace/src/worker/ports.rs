@@ -116,12 +116,14 @@ impl Worker {
         self.hand_back_port();
     }
 
-    /// Takes what a port has received through all stages, until it has nothing or as much was taken as it can have held.
+    /// Takes what a port has received through all stages, until it has nothing or as much was taken as it can have held; of
+    /// what another thread hands over, what is there now, however fast it goes on.
     pub(super) fn take_what_waits(&mut self, port: usize, clock: &impl Fn() -> u64) {
         // Counted in frames, not in usable datagrams: a batch of which nothing can be used is no end.
         let frames = |worker: &Self| worker.ports.rx[port].as_ref().map_or(0, |rx| rx.counts().frames);
         let most = match self.ports.rx[port] {
             Some(RxPort::Xsk(_)) => self.ports.frames[port].frame_count() / BATCH + 1,
+            Some(RxPort::Handoff(ref rx)) => rx.waiting().div_ceil(BATCH),
             _ => MOST_LAST_BATCHES,
         };
         for _ in 0..most {

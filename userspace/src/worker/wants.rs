@@ -55,11 +55,13 @@ impl Wants {
         }
     }
 
-    /// A channel has come to a place.
+    /// A channel has come to a place. What could not be taken back of one of the same number is told anew, as it is then.
     pub(super) fn begin(&mut self, place: usize, plan_index: usize) {
+        let new = nothing(plan_index);
         match self.told.get_mut(place) {
-            Some(told) => *told = nothing(plan_index),
-            None => self.told.push(nothing(plan_index)),
+            Some(told) if told.channel == new.channel => told.session = new.session,
+            Some(told) => *told = new,
+            None => self.told.push(new),
         }
     }
 
@@ -67,9 +69,9 @@ impl Wants {
     /// control, too, that the channel is gone.
     pub(super) fn end(&mut self, place: usize) {
         let (Some(queue), Some(told)) = (&mut self.queue, self.told.get_mut(place)) else { return };
-        if !told.holes.is_empty() {
+        let none = Wanted { holes: Holes::new(), ..told.clone() };
+        if !told.holes.is_empty() && queue.push(none).is_ok() {
             told.holes.clear();
-            let _ = queue.push(told.clone());
         }
     }
 }

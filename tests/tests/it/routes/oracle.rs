@@ -85,6 +85,12 @@ impl Oracle {
         }
     }
 
+    /// A message's records go by that are not sent at all.
+    pub fn miss(&mut self, records: &[u8]) {
+        self.learn(records);
+        self.past.extend(cut(records).first().map(|record| id(record)));
+    }
+
     fn takes_instrument(&self, id: u32) -> bool {
         let Some(mapping) = self.mappings.get(&id) else { return true };
         self.route.instruments.is_empty() || self.route.instruments.contains(&symbol(mapping))

@@ -16,23 +16,23 @@ use super::oracle::{Blocks, Oracle, add_packet, cut, symbols, without_notice};
 
 const END_NS: u64 = 3_000_000_000;
 
-fn destination(name: &str, number: u8, more: &str) -> String {
+pub fn destination(name: &str, number: u8, more: &str) -> String {
     format!(
         "[[destination]]\nname = \"{name}\"\nchannel = \"itch/equities\"\ninterface = \"memory\"\n\
          group = \"239.20.0.{number}:30001\"\n{more}\n"
     )
 }
 
-fn words(symbols: &[[u8; 8]]) -> String {
+pub fn words(symbols: &[[u8; 8]]) -> String {
     let word = |symbol: &[u8; 8]| format!("\"{}\"", String::from_utf8_lossy(symbol).trim_end());
     format!("instruments = [{}]", symbols.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
-fn day() -> DaySettings {
+pub fn day() -> DaySettings {
     DaySettings { seed: 21, messages: 20_000, instruments: 40, live_orders: 2_000, recency: 0.5 }
 }
 
-fn transmissions(loss: f64) -> Vec<Transmission> {
+pub fn transmissions(loss: f64) -> Vec<Transmission> {
     let line = LineSettings { loss, skew_ns: 50_000, ..LineSettings::default() };
     let settings = ExchangeSettings { seed: 21, lines: [line, line], ..ExchangeSettings::default() };
     Exchange::new(settings, Day::new(&day())).collect()

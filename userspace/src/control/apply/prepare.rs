@@ -115,8 +115,7 @@ impl Desk {
             let kept = if way.is_retained_on(*index) { Retention::Kept } else { Retention::None };
             let retention = retainer.map_or(kept, Retention::New);
             let continues = way.continues(*index);
-            let stream = build::stream(way.to, *index);
-            let stream = if continues { stream } else { stream.joining(&way.to.destinations[*index].route) };
+            let stream = build::joining_stream(way.to, *index);
             edit.add_streams.push(NewStream { stream, retention, continues, destination });
         }
         let has_new = |queue: &QueuePlan| {

@@ -9,6 +9,7 @@ use tokio_stream::StreamExt as _;
 
 use super::change::{request, spec};
 use super::*;
+use crate::control::access::places::Door;
 use crate::control::lines::Turn;
 
 #[test]

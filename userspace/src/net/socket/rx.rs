@@ -128,6 +128,12 @@ impl SocketRx {
         Ok(())
     }
 
+    /// Whether it has a socket of this line.
+    #[must_use]
+    pub fn has(&self, line: LineIndex) -> bool {
+        self.sockets.iter().any(|socket| socket.line == line)
+    }
+
     /// Takes the socket of a line out. What it has received and was not taken before is lost.
     pub fn remove(&mut self, line: LineIndex) -> Option<LineSocket> {
         let at = self.sockets.iter().position(|socket| socket.line == line)?;
@@ -258,8 +264,14 @@ impl LineSocket {
         Ok(opened)
     }
 
+    /// Receive buffer that the kernel granted, bytes.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> u32 {
+        self.buffer_bytes
+    }
+
     /// Logs that the kernel granted less than the receive buffer that was asked for, if it did.
-    pub fn warn_of_buffer(&self, options: &SocketOptions) {
+    fn warn_of_buffer(&self, options: &SocketOptions) {
         if self.buffer_bytes < options.receive_buffer_bytes {
             tracing::warn!(
                 interface = %self.interface.name,

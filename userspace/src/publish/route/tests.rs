@@ -69,6 +69,11 @@ impl Bench {
         kinds
     }
 
+    fn join(&mut self, wanted: &RoutePlan) {
+        self.route = Route::new(wanted);
+        self.route.join(self.decoder.directory());
+    }
+
     fn set_route(&mut self, wanted: &RoutePlan) {
         let mut route = Route::new(wanted);
         route.follow(&mut self.route);
@@ -197,10 +202,29 @@ fn a_book_that_begins_anew_has_no_past() {
 fn a_destination_that_joins_a_session_has_missed_all_of_it() {
     let mut bench = Bench::new(&plan(&[], &[]));
     bench.body(&directory(1, &AAPL));
-    bench.route = Route::joining(&plan(&[], &[]));
+    bench.join(&plan(&[], &[]));
     assert_eq!(bench.kinds(&add(1, 10, &AAPL)), ["mapping", "A 84"]);
+    // What the session says only now has no past.
+    assert_eq!(bench.kinds(&directory(2, &MSFT)), ["mapping", "definition"]);
+    assert_eq!(bench.kinds(&add(2, 20, &MSFT)), ["A 80"]);
+    assert_eq!(bench.kinds(&execute(1, 10)), ["T 04", "F 04", "C 84"]);
     bench.decoder.begin_session();
     assert_eq!(bench.kinds(&add(1, 10, &AAPL)), ["mapping", "R 00", "A 80"]);
+}
+
+#[test]
+fn a_destination_that_joins_between_sessions_has_missed_nothing_of_the_next() {
+    let mut bench = Bench::new(&plan(&[], &[]));
+    bench.body(&directory(1, &AAPL));
+    bench.join(&plan(&[], &[]));
+    bench.decoder.begin_session();
+    assert_eq!(bench.kinds(&directory(1, &MSFT)), ["mapping", "R 00", "definition"]);
+    assert_eq!(bench.kinds(&add(1, 10, &MSFT)), ["A 80"]);
+    // The same of one that comes when the session has said nothing yet.
+    bench.decoder.begin_session();
+    bench.join(&plan(&[], &[]));
+    assert_eq!(bench.kinds(&directory(1, &AAPL)), ["mapping", "R 00", "definition"]);
+    assert_eq!(bench.kinds(&add(1, 10, &AAPL)), ["A 80"]);
 }
 
 #[test]
