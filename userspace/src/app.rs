@@ -19,6 +19,7 @@ use crate::control::{self, Desk, InterfaceLink, Listeners};
 use crate::edge::{self, Edge, OpenedPort, Refusal};
 use crate::keeper;
 use crate::limits;
+use crate::log;
 use crate::net::umem::JUMBO_BYTES;
 use crate::privilege;
 use crate::steering::nic;
@@ -44,6 +45,8 @@ const BLOCKING_THREADS: usize = 1024;
 /// # Errors
 /// The first step that failed, naming what and the remedy. Everything done before it is undone.
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    // Declared first: dropped last, with what still is to be written.
+    let _log;
     let written = loaded.config.clone();
     let loaded = control::resume(loaded);
     let plan = Arc::new(loaded.plan.clone());
@@ -77,6 +80,7 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     let mut up =
         Up { keepers, desk: Arc::clone(&desk), beside: Arc::clone(&threads), idle: workers, threads: Vec::new() };
     privilege::drop_main(plan.privileges, || desk.can_read_maps())?;
+    _log = log::begin(plan.privileges);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)

@@ -27,6 +27,7 @@ pub mod steering;
 
 pub mod doctor;
 pub mod limits;
+pub mod log;
 pub mod privilege;
 
 pub mod clock;

@@ -214,7 +214,7 @@ fn load(path: &Path) -> anyhow::Result<Plan> {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(feedhandler::log::out);
     // Colours are for people: not into a file or the journal.
     let colours = std::io::stderr().is_terminal() && wants_colours();
     let log = log.with_ansi(colours);

@@ -7,15 +7,18 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tonic::codegen::Bytes;
 use tonic::codegen::http::Uri;
 use tower::Service;
 
@@ -51,6 +54,9 @@ fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>
     let all = all.map_err(|error| format!("{option}: {error}"))?;
     if all.is_empty() { Err(format!("{option}: there is no certificate in it")) } else { Ok(all) }
 }
+
+/// How long a server that lets us in may take to say so.
+const FIRST_WORD: Duration = Duration::from_secs(2);
 
 /// Connects once.
 pub(super) struct Once {
@@ -88,20 +94,37 @@ impl Service<Uri> for Once {
             let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
             let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
             stream.set_nodelay(true)?;
-            let stream = TlsConnector::from(config).connect(name, stream).await?;
-            Ok(TokioIo::new(Heard { stream, ended }))
+            let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+            // In TLS 1.3 a server judges our certificate after our side of the handshake is over. An HTTP/2 server that lets us
+            // in speaks first, so what is heard now is that, or why not.
+            let mut first = vec![0; 1024];
+            let heard = timeout(FIRST_WORD, stream.read(&mut first)).await;
+            let length = match heard {
+                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(result) => result?,
+                Err(_) => 0,
+            };
+            first.truncate(length);
+            Ok(TokioIo::new(Heard { first: first.into(), stream, ended }))
         })
     }
 }
 
 /// A connection that keeps what it ended with.
 pub(super) struct Heard {
+    /// What was read of it already.
+    first: Bytes,
     stream: TlsStream<TcpStream>,
     ended: Ended,
 }
 
 impl AsyncRead for Heard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if let Poll::Ready(Err(error)) = &result {
             self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
