@@ -234,12 +234,12 @@ async fn a_reload_is_made_as_a_whole_or_refused_as_a_whole() {
     assert!(error.contains("destination[0].retransmission.address"), "{error}");
     bench.rewrite("[destination.retransmission]\naddress = \"127.0.0.1:0\"", "");
     // What takes a restart is named, with both values.
-    bench.rewrite("name = \"w0\"", "name = \"w0\"\nring_entries = 4096");
+    bench.rewrite("name = \"w0\"", "name = \"w0\"\nring_entries = 1024");
     let error = bench.desk.reload(false, "a test").unwrap_err();
     assert!(matches!(error, ChangeError::NeedsRestart(_)), "{error}");
-    assert!(error.to_string().contains("worker `w0`: ring_entries default -> 4096"), "{error}");
+    assert!(error.to_string().contains("worker `w0`: ring_entries default -> 1024"), "{error}");
     assert!(bench.edited().is_empty());
-    bench.rewrite("ring_entries = 4096", "");
+    bench.rewrite("ring_entries = 1024", "");
     bench.rewrite("name = \"equities\"", "name = \"equities\"\ngive_up_ms = 60");
     let dry = bench.desk.reload(true, "a test").unwrap();
     assert_eq!(
