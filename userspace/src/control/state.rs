@@ -120,7 +120,7 @@ fn keep_ways(plan: &mut Plan, file: &Plan) {
         for rule in &of_file.nic.flow_rules {
             // Not beside one that steers the same packets elsewhere.
             if !rules.iter().any(|one| one.group == rule.group && (one.vlan == rule.vlan || one.vlan == 0)) {
-                rules.push(rule.clone());
+                rules.push(*rule);
             }
         }
     }

@@ -124,7 +124,7 @@ fn what_is_removed_can_come_back_after_a_restart_and_what_is_dropped_is_set_down
     let next = || resume(Config::load_whole(&file).unwrap());
     bench.desk.change(&request(vec![What::RemoveChannel("itch/equities".to_owned())]), "a test").unwrap();
     let (resumed, from_file) = (next().plan, Config::load_whole(&file).unwrap().plan);
-    assert!(resumed.channels.len() == 0 && !from_file.workers[0].rx.is_empty());
+    assert!(resumed.channels.is_empty() && !from_file.workers[0].rx.is_empty());
     assert_eq!(resumed.workers, from_file.workers);
     assert!(crate::config::plan::rebase(&resumed, &from_file).is_ok());
     let kept = std::fs::read(bench.directory.path().join("kept/subscriptions.json")).unwrap();
