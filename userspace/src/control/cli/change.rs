@@ -129,7 +129,7 @@ impl ChangeVerb {
                 let request = RecoverRequest { channel: channel.clone() };
                 let answer = client.recover(request).await.map_err(refused)?.into_inner();
                 let text = format!("{channel}: {} missing messages asked for\n", answer.missing);
-                return Ok((text, serde_json::to_value(&answer)));
+                return Ok((text, serde_json::to_value(answer)));
             }
         };
         let edits = edits.into_iter().map(|edit| Edit { edit: Some(edit) }).collect();
