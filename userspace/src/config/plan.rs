@@ -144,6 +144,22 @@ pub struct WorkerPlan {
 }
 
 impl WorkerPlan {
+    /// Keeps the ports that another start of the same worker has, beside its own.
+    pub fn keep_ports(&mut self, of: &Self) {
+        let union = |first: &[QueuePlan], then: &[QueuePlan]| {
+            let mut all = first.to_vec();
+            then.iter().for_each(|queue| {
+                if !all.contains(queue) {
+                    all.push(*queue)
+                }
+            });
+            all
+        };
+        self.rx = union(&of.rx, &self.rx);
+        self.tx = union(&of.tx, &self.tx);
+        self.ports = union(&self.rx, &self.tx);
+    }
+
     /// Index of a queue's port.
     ///
     /// # Panics

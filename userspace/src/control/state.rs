@@ -90,7 +90,8 @@ pub fn resume(loaded: Loaded) -> Loaded {
     let resumed = changed.over(&loaded.config).and_then(|config| {
         let sentences =
             |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let plan = config.check_running(&Host::this()).map_err(sentences)?;
+        let mut plan = config.check_running(&Host::this()).map_err(sentences)?;
+        keep_ways(&mut plan, &loaded.plan);
         Ok((config, plan))
     });
     match resumed {
@@ -101,8 +102,26 @@ pub fn resume(loaded: Loaded) -> Loaded {
         Err(why) => {
             let dropped = toml::from_str::<Sections>(&changed.sections)
                 .map(|Sections { feed, destination }| changes(&Config { feed, destination, ..loaded.config.clone() }));
-            warn!(%file, why, dropped = dropped.unwrap_or_default(), "changes made while the handler ran last are dropped");
+            let kept = set_down(path);
+            let kept = kept.map_or_else(|error| format!("nowhere: {error}"), |path| path.display().to_string());
+            let dropped = dropped.unwrap_or_default();
+            warn!(%file, why, dropped, kept, "changes made while the handler ran last are dropped");
             loaded
+        }
+    }
+}
+
+/// What was removed may come again, and ports are opened and flow rules set at the start only: those of the file's lines and
+/// destinations, too.
+fn keep_ways(plan: &mut Plan, file: &Plan) {
+    plan.workers.iter_mut().zip(&file.workers).for_each(|(worker, of_file)| worker.keep_ports(of_file));
+    for (interface, of_file) in plan.interfaces.iter_mut().zip(&file.interfaces) {
+        let rules = &mut interface.nic.flow_rules;
+        for rule in &of_file.nic.flow_rules {
+            // Not beside one that steers the same packets elsewhere.
+            if !rules.iter().any(|one| one.group == rule.group && (one.vlan == rule.vlan || one.vlan == 0)) {
+                rules.push(*rule);
+            }
         }
     }
 }
@@ -131,6 +150,16 @@ fn names(file: &Config, config: &Config) -> String {
         Some(_) => None,
     });
     removed.chain(others).collect::<Vec<_>>().join("; ")
+}
+
+/// Copies the file to where nothing overwrites it but the next that is dropped; where.
+fn set_down(path: &Path) -> io::Result<PathBuf> {
+    let to = path.with_extension("dropped");
+    let text = fs::read(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&to)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.write_all(&text)?;
+    Ok(to)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

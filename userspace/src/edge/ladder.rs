@@ -78,7 +78,8 @@ fn step(
         return Err(EdgeError::RuledOut(why));
     }
     check_interface(plan, index, interface, mode, single(plan, index, mode))?;
-    let receives = plan.lines.values().any(|line| line.interface == index);
+    // By ports, not by lines: one may come while the handler runs.
+    let receives = plan.workers.iter().any(|worker| worker.rx.iter().any(|queue| queue.interface == index));
     let mut steering = match mode {
         Mode::Socket => None,
         _ if receives => {

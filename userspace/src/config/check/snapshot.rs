@@ -3,6 +3,7 @@
 
 use super::recovery;
 use super::values::Checker;
+use crate::config::differ::MASK;
 use crate::config::file::Snapshot;
 use crate::config::plan::{Secret, SnapshotPlan, StartAt};
 
@@ -37,6 +38,9 @@ pub(super) fn check(
         );
     }
     let servers = recovery::servers(check, &at, &written.servers, "TCP");
+    if written.password.as_deref() == Some(MASK) {
+        check.problem(format!("{at}.password"), "", "is masked, as the handler shows it: write the password");
+    }
     let mut word = |key: &str, value: Option<&String>, most_bytes| {
         let value = value.map_or("", String::as_str);
         if value.len() > most_bytes || !value.bytes().all(|byte| byte.is_ascii_graphic()) {

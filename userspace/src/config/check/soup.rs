@@ -3,6 +3,7 @@
 
 use super::recovery::servers;
 use super::values::{Checker, quoted};
+use crate::config::differ::MASK;
 use crate::config::file::SoupBinTcp;
 use crate::config::plan::{Password, SoupPlan};
 use crate::soup::{Login, LoginError, Version, login};
@@ -81,7 +82,9 @@ fn password(check: &mut Checker, at: &str, written: &str) -> Password {
         }
         return Password::File(path.into());
     }
-    if Login::new("", written).is_err() {
+    if written == MASK {
+        check.problem(key, "", "is masked, as the handler shows it: write the password");
+    } else if Login::new("", written).is_err() {
         check.problem(key, "", "must be at most 10 printable ASCII characters, or \"file:/absolute/path\"");
     }
     Password::Given(written.to_owned())

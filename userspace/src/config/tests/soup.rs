@@ -60,6 +60,7 @@ fn mistakes_say_what_is_legal_and_no_password_is_printed() {
         ("FMUSER", "FMUSER7", "soupbintcp.username = \"FMUSER7\": must be at most 6 printable ASCII"),
         ("secret", "a secret too long", "soupbintcp.password: must be at most 10 printable ASCII"),
         ("secret", "file:etc/p", "soupbintcp.password = \"file:etc/p\": the path after `file:` must be absolute"),
+        ("secret", "********", "soupbintcp.password: is masked"),
         ("username", "session = \"\"\nusername", "soupbintcp.session = \"\": must be 1 to 10 printable ASCII"),
         ("username", "version = \"4\"\nusername", "soupbintcp.version = \"4\": must be one of `3.00`, `4.00`, `4.10`"),
         ("username", "source = \"x\"\nusername", "soupbintcp.source = \"x\": must be a unicast IPv4 address"),

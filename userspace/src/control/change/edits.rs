@@ -1,12 +1,15 @@
 //! The edits of a request, carried out on the configuration that runs.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 use feedhandler_proto::v1::edit::Edit as What;
 use feedhandler_proto::v1::{Edit, LineName, LineSpec, RouteSpec};
 
 use super::specs::{Reader, Wrong, some};
 use super::{ChangeError, invalid};
 use crate::config::file::{Channel, Destination, Feed, Line};
+use crate::config::plan::rebase;
 use crate::config::{Config, Host};
 
 /// Edits of one request at most.
@@ -26,6 +29,36 @@ enum Part {
 }
 
 impl Part {
+    /// Makes the part in one configuration as it is in another; false if one has none.
+    fn copy(&self, from: &Config, to: &mut Config) -> bool {
+        fn set<T: Clone>(from: Option<&T>, to: Option<&mut T>) -> bool {
+            from.zip(to).map(|(from, to)| to.clone_from(from)).is_some()
+        }
+        let channel = |config: &Config, name: &str| position(config, name);
+        match self {
+            Self::Feed(name) => set(
+                from.feed.iter().find(|feed| feed.name == *name),
+                to.feed.iter_mut().find(|feed| feed.name == *name),
+            ),
+            Self::Channel(name) => {
+                let (Some((i, j)), Some((k, l))) = (channel(from, name), channel(to, name)) else { return false };
+                set(Some(&from.feed[i].channel[j]), Some(&mut to.feed[k].channel[l]))
+            }
+            Self::Line(name, line) => {
+                let (Some((i, j)), Some((k, l))) = (channel(from, name), channel(to, name)) else { return false };
+                let of_it = |one: &&Line| one.name == *line;
+                set(
+                    from.feed[i].channel[j].line.iter().find(of_it),
+                    to.feed[k].channel[l].line.iter_mut().find(|one| one.name == *line),
+                )
+            }
+            Self::Destination(name) => set(
+                from.destination.iter().find(|one| one.name == *name),
+                to.destination.iter_mut().find(|one| one.name == *name),
+            ),
+        }
+    }
+
     /// Path of its key in a configuration.
     fn key(&self, config: &Config) -> Option<String> {
         let channel = |name: &str| {
@@ -42,6 +75,17 @@ impl Part {
             Self::Destination(name) => {
                 Some(format!("destination[{}]", config.destination.iter().position(|one| one.name == *name)?))
             }
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Feed(name) => write!(f, "feed `{name}`"),
+            Self::Channel(name) => write!(f, "channel `{name}`"),
+            Self::Line(channel, name) => write!(f, "line {name} of `{channel}`"),
+            Self::Destination(name) => write!(f, "destination `{name}`"),
         }
     }
 }
@@ -84,30 +128,41 @@ pub(super) fn target(running: &Config, edits: &[Edit]) -> Result<(Config, Origin
         1..=MOST_EDITS => {}
         count => return wrong(&format!("edits: {count} of them; at most {MOST_EDITS} in one request")),
     }
-    let mut editor =
-        Editor { config: running.clone(), origins: Origins::default(), wrong: Vec::new(), host: Host::this() };
+    let mut editor = Editor {
+        config: running.clone(),
+        origins: Origins::default(),
+        wrong: Vec::new(),
+        replaced: Vec::new(),
+        host: Host::this(),
+    };
     for (i, edit) in edits.iter().enumerate() {
-        editor.edit(&format!("edits[{i}]"), edit)?;
+        editor.edit(&format!("edits[{i}]"), edit);
     }
-    if editor.wrong.is_empty() { Ok((editor.config, editor.origins)) } else { Err(ChangeError::Invalid(editor.wrong)) }
+    if !editor.wrong.is_empty() {
+        return Err(ChangeError::Invalid(editor.wrong));
+    }
+    editor.judge()?;
+    Ok((editor.config, editor.origins))
 }
 
 struct Editor {
     config: Config,
     origins: Origins,
     wrong: Wrong,
+    /// By which field what was replaced that was there, and the configuration before.
+    replaced: Vec<(String, Part, Config)>,
     host: Host,
 }
 
 impl Editor {
-    fn edit(&mut self, at: &str, edit: &Edit) -> Result<(), ChangeError> {
+    fn edit(&mut self, at: &str, edit: &Edit) {
         let Some(what) = &edit.edit else {
             self.wrong(
                 at,
                 "says nothing: name one of add_feed, remove_feed, add_channel, remove_channel, add_line, \
                             remove_line, add_destination, remove_destination, set_route",
             );
-            return Ok(());
+            return;
         };
         match what {
             What::AddFeed(spec) => {
@@ -134,7 +189,6 @@ impl Editor {
                     self.wrong(&format!("{at}.remove_destination"), "is empty: name a destination");
                 }
                 self.config.destination.retain(|one| one.name != *name);
-                Ok(())
             }
             What::SetRoute(route) => self.set_route(&format!("{at}.set_route"), route),
         }
@@ -148,24 +202,20 @@ impl Editor {
         Reader { at: at.to_owned(), wrong: &mut self.wrong }
     }
 
-    fn add_feed(&mut self, at: &str, feed: Feed) -> Result<(), ChangeError> {
+    fn add_feed(&mut self, at: &str, feed: Feed) {
         let name = feed.name.clone();
         self.origins.add(Part::Feed(name.clone()), at);
         match self.config.feed.iter().position(|one| one.name == name) {
-            Some(place) => self.there_already(at, &format!("feed `{name}`"), |config| config.feed[place] = feed),
-            None => {
-                self.config.feed.push(feed);
-                Ok(())
-            }
+            Some(place) => self.there_already(at, Part::Feed(name), |config| config.feed[place] = feed),
+            None => self.config.feed.push(feed),
         }
     }
 
-    fn add_channel(&mut self, at: &str, feed: &str, channel: Channel) -> Result<(), ChangeError> {
+    fn add_channel(&mut self, at: &str, feed: &str, channel: Channel) {
         let name = format!("{feed}/{}", channel.name);
         self.origins.add(Part::Channel(name.clone()), at);
         if let Some((i, j)) = position(&self.config, &name) {
-            let replace = |config: &mut Config| config.feed[i].channel[j] = channel;
-            return self.there_already(at, &format!("channel `{name}`"), replace);
+            return self.there_already(at, Part::Channel(name), |config| config.feed[i].channel[j] = channel);
         }
         match self.config.feed.iter_mut().find(|one| one.name == feed) {
             Some(feed) => feed.channel.push(channel),
@@ -174,68 +224,78 @@ impl Editor {
                 self.wrong(&format!("{at}.feed"), &format!("no feed `{feed}`; there are: {have}"));
             }
         }
-        Ok(())
     }
 
-    fn add_line(&mut self, at: &str, spec: &LineSpec) -> Result<(), ChangeError> {
+    fn add_line(&mut self, at: &str, spec: &LineSpec) {
         let line: Line = self.reader(at).line(spec);
-        let Some((i, j)) = self.channel_at(&format!("{at}.channel"), &spec.channel) else { return Ok(()) };
+        let Some((i, j)) = self.channel_at(&format!("{at}.channel"), &spec.channel) else { return };
         self.origins.add(Part::Line(spec.channel.clone(), line.name.clone()), at);
         let lines = &mut self.config.feed[i].channel[j].line;
         match lines.iter().position(|one| one.name == line.name) {
             Some(k) => {
-                let what = format!("line {} of `{}`", line.name, spec.channel);
-                self.there_already(at, &what, |config| config.feed[i].channel[j].line[k] = line)
+                let part = Part::Line(spec.channel.clone(), line.name.clone());
+                self.there_already(at, part, |config| config.feed[i].channel[j].line[k] = line);
             }
-            None => {
-                lines.push(line);
-                Ok(())
-            }
+            None => lines.push(line),
         }
     }
 
-    fn add_destination(&mut self, at: &str, destination: Destination) -> Result<(), ChangeError> {
+    fn add_destination(&mut self, at: &str, destination: Destination) {
         let name = destination.name.clone();
         self.origins.add(Part::Destination(name.clone()), at);
         match self.config.destination.iter().position(|one| one.name == name) {
             Some(place) => {
                 let replace = |config: &mut Config| config.destination[place] = destination;
-                self.there_already(at, &format!("destination `{name}`"), replace)
+                self.there_already(at, Part::Destination(name), replace);
             }
-            None => {
-                self.config.destination.push(destination);
-                Ok(())
-            }
+            None => self.config.destination.push(destination),
         }
     }
 
-    /// What is there already in the same form is no change; in another form it is a mistake.
-    fn there_already(&self, at: &str, what: &str, replace: impl FnOnce(&mut Config)) -> Result<(), ChangeError> {
+    /// What is there already in the same form is no change. In another form, later edits may make it the same again, as
+    /// they do when a request is repeated: that is judged at the end.
+    fn there_already(&mut self, at: &str, part: Part, replace: impl FnOnce(&mut Config)) {
         let mut replaced = self.config.clone();
         replace(&mut replaced);
-        let wanted =
-            replaced.check_running(&self.host).map_err(|problems| invalid(problems, &replaced, Some(&self.origins)))?;
-        if self.config.check_running(&self.host).is_ok_and(|plan| plan == wanted) {
-            return Ok(());
+        if !is_same(&self.config, &replaced, &self.host) {
+            let before = std::mem::replace(&mut self.config, replaced);
+            self.replaced.push((at.to_owned(), part, before));
         }
-        let text = format!("{at}: {what} is there already, with other settings; remove it first");
-        Err(ChangeError::AlreadyExists(text))
     }
 
-    fn remove_feed(&mut self, at: &str, name: &str) -> Result<(), ChangeError> {
+    /// What was replaced must be as it was.
+    fn judge(&mut self) -> Result<(), ChangeError> {
+        // The oldest form last: it is what runs.
+        for (at, part, before) in std::mem::take(&mut self.replaced).into_iter().rev() {
+            let mut restored = self.config.clone();
+            if !part.copy(&before, &mut restored) {
+                continue;
+            }
+            self.config
+                .check_running(&self.host)
+                .map_err(|problems| invalid(problems, &self.config, Some(&self.origins)))?;
+            if !is_same(&restored, &self.config, &self.host) {
+                let text = format!("{at}: {part} is there already, with other settings; remove it first");
+                return Err(ChangeError::AlreadyExists(text));
+            }
+            self.config = restored;
+        }
+        Ok(())
+    }
+
+    fn remove_feed(&mut self, at: &str, name: &str) {
         if name.is_empty() {
             self.wrong(at, "is empty: name a feed");
         }
         self.config.feed.retain(|feed| feed.name != *name);
         let of_it = format!("{name}/");
         self.config.destination.retain(|one| !one.channel.starts_with(&of_it));
-        Ok(())
     }
 
-    fn remove_channel(&mut self, at: &str, name: &str) -> Result<(), ChangeError> {
+    fn remove_channel(&mut self, at: &str, name: &str) {
         if name.split_once('/').is_none_or(|(feed, channel)| feed.is_empty() || channel.is_empty()) {
             self.wrong(at, &format!("`{name}` is no channel: write feed/channel"));
-            return Ok(());
+            return;
         }
         if let Some((i, j)) = position(&self.config, name) {
             self.config.feed[i].channel.remove(j);
@@ -243,25 +303,27 @@ impl Editor {
         }
         // A feed is its channels.
         self.config.feed.retain(|feed| !feed.channel.is_empty());
-        Ok(())
     }
 
-    fn remove_line(&mut self, at: &str, name: &LineName) -> Result<(), ChangeError> {
+    fn remove_line(&mut self, at: &str, name: &LineName) {
         let LineName { channel, line } = name;
+        if !channel.contains('/') {
+            self.wrong(&format!("{at}.channel"), &format!("`{channel}` is no channel: write feed/channel"));
+        }
         if line.is_empty() {
             self.wrong(&format!("{at}.line"), "is empty: name a line, A or B");
         }
-        let Some((i, j)) = self.channel_at(&format!("{at}.channel"), channel) else { return Ok(()) };
+        // With its channel it is gone, too.
+        let Some((i, j)) = position(&self.config, channel) else { return };
         let lines = &mut self.config.feed[i].channel[j].line;
         if lines.len() == 1 && lines[0].name == *line {
             self.wrong(at, &format!("line {line} is the last of `{channel}`: remove the channel"));
-            return Ok(());
+            return;
         }
         lines.retain(|one| one.name != *line);
-        Ok(())
     }
 
-    fn set_route(&mut self, at: &str, route: &RouteSpec) -> Result<(), ChangeError> {
+    fn set_route(&mut self, at: &str, route: &RouteSpec) {
         self.origins.add(Part::Destination(route.destination.clone()), at);
         match self.config.destination.iter_mut().find(|one| one.name == route.destination) {
             Some(destination) => {
@@ -274,7 +336,6 @@ impl Editor {
                 self.wrong(&format!("{at}.destination"), &reason);
             }
         }
-        Ok(())
     }
 
     /// Where a channel is that has to be there.
@@ -287,6 +348,12 @@ impl Editor {
         }
         found
     }
+}
+
+/// Whether two configurations are right and run the same, in whatever order it is written.
+fn is_same(one: &Config, other: &Config, host: &Host) -> bool {
+    let plans = one.check_running(host).ok().zip(other.check_running(host).ok());
+    plans.is_some_and(|(one, other)| rebase(&one, &other).is_ok_and(|rebased| rebased.is_nothing()))
 }
 
 /// Of a channel, "feed/channel": its feed, and its place there.

@@ -62,6 +62,7 @@ fn a_change_that_cannot_be_kept_is_made_and_counted() {
     let bench = Bench::new();
     bench.desk.start_lines().unwrap();
     // /dev/full is what a full disk is: every write fails with ENOSPC.
+    std::fs::create_dir_all(bench.file().parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("/dev/full", bench.file().with_extension("tmp")).unwrap();
     bench.desk.unsubscribe(&[0], "a test").unwrap();
     assert_eq!((bench.joined(), bench.desk.unsaved_changes()), ([false, true], 1));

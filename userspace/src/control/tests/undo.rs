@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use feedhandler_proto::v1::edit::Edit as What;
 use feedhandler_proto::v1::event::What as Told;
+use feedhandler_proto::v1::{ChannelSpec, LineName, LineSpec};
 use tokio_stream::StreamExt as _;
 
-use super::change::{request, spec};
+use super::change::{destination, request, said, spec};
 use super::*;
 use crate::control::access::places::Door;
 use crate::control::lines::Turn;
@@ -90,4 +91,49 @@ fn numbers_of_another_plan_switch_nothing() {
     let selector = Selector { channel: Some("itch/options".to_owned()), ..Selector::default() };
     let changes = bench.desk.switch(&selector, false, "a test").unwrap();
     assert_eq!((changes.changed, bench.switched()), (vec![2, 3], vec![(2, false), (3, false)]));
+}
+
+#[test]
+fn a_request_that_was_carried_out_changes_nothing_when_it_is_repeated() {
+    let bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    let whole = spec(&bench, "options");
+    let line = LineSpec { channel: "itch/options".to_owned(), ..whole.lines[1].clone() };
+    let half = ChannelSpec { lines: whole.lines[..1].to_vec(), ..whole.clone() };
+    let add = request(vec![What::AddChannel(half.clone()), What::AddLine(line)]);
+    assert_eq!(bench.desk.change(&add, "a test").unwrap().changes.len(), 3);
+    assert!(bench.desk.change(&add, "a test").unwrap().changes.is_empty());
+    // Beside something new it still is no change, and in another form it still is a mistake.
+    let mut more = add.clone();
+    more.edits.extend(request(vec![What::AddDestination(destination("second", "itch/options"))]).edits);
+    assert_eq!(said(&bench.desk.change(&more, "a test").unwrap().changes), ["+destination second"]);
+    for wrong in [half, ChannelSpec { give_up_ms: Some(60), ..whole }] {
+        let error = bench.desk.change(&request(vec![What::AddChannel(wrong)]), "a test").unwrap_err();
+        assert!(matches!(error, ChangeError::AlreadyExists(_)), "{error}");
+        assert!(error.to_string().contains("edits[0].add_channel: channel `itch/options` is there already"), "{error}");
+    }
+    let gone = LineName { channel: "itch/nothing".to_owned(), line: "A".to_owned() };
+    assert!(bench.desk.change(&request(vec![What::RemoveLine(gone)]), "a test").unwrap().changes.is_empty());
+}
+
+#[test]
+fn what_is_removed_can_come_back_after_a_restart_and_what_is_dropped_is_set_down() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.desk.start_lines().unwrap();
+    let file = bench.directory.path().join("handler.toml");
+    let next = || resume(Config::load_whole(&file).unwrap());
+    bench.desk.change(&request(vec![What::RemoveChannel("itch/equities".to_owned())]), "a test").unwrap();
+    let (resumed, from_file) = (next().plan, Config::load_whole(&file).unwrap().plan);
+    assert!(resumed.channels.is_empty() && !from_file.workers[0].rx.is_empty());
+    assert_eq!(resumed.workers, from_file.workers);
+    assert!(crate::config::plan::rebase(&resumed, &from_file).is_ok());
+    let kept = std::fs::read(bench.directory.path().join("kept/subscriptions.json")).unwrap();
+    bench.rewrite("publisher_id = 2", "publisher_id = 3");
+    assert_eq!(next().plan.channels.len(), 1);
+    let dropped = bench.directory.path().join("kept/subscriptions.dropped");
+    assert_eq!(std::fs::read(&dropped).unwrap(), kept);
+    assert_eq!(std::fs::metadata(dropped).unwrap().permissions().mode() & 0o777, 0o600);
+    bench.desk.start_lines().unwrap();
+    assert_eq!(std::fs::read(bench.directory.path().join("kept/subscriptions.json")).unwrap(), kept, "not yet");
 }
