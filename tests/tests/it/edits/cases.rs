@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use feedhandler::config::plan::Format;
 use feedhandler::feed::LineRole;
+use feedhandler::net::handoff::handoff;
 use feedhandler::net::socket::{LineSocket, SocketLine, SocketOptions, SocketRx};
 use feedhandler::net::{Frames, Port, RxPort, TxDestination};
 use feedhandler::publish::retention;
@@ -122,6 +123,23 @@ fn the_recovery_thread_hears_of_holes_and_that_the_channel_is_gone() {
     rig.cycle(SECOND_NS);
     rig.cycle(SECOND_NS);
     assert!(wanted.pop().is_ok_and(|told| told.holes.as_slice() == [(2, 4)]));
+}
+
+/// What is handed over waits for its turn while lines go, and is taken, once, when a channel goes.
+#[test]
+fn what_another_thread_hands_over_is_taken_when_a_channel_goes_and_not_for_a_line() {
+    let mut rig = Rig::new();
+    let (mut feed, rx) = handoff(256);
+    let port = Port { frames: Frames::heap(512, 2048), rx: Some(RxPort::Handoff(rx)), tx: None };
+    edit(&mut rig, Edit { ports: vec![(1, Box::new(port))], ..Edit::default() });
+    let recovered = u16::try_from(rig::LINES).expect("few");
+    for i in 1..=200 {
+        assert!(feed.hand(recovered, &packet(i, i + 1), 1));
+    }
+    edit(&mut rig, Edit { remove_lines: vec![0], ..Edit::default() });
+    assert!(feed.taken() <= 64, "one batch per duty cycle, and {} were taken", feed.taken());
+    edit(&mut rig, Edit { remove_streams: vec![0], remove_channels: vec![0], ..Edit::default() });
+    assert_eq!(feed.taken(), 200);
 }
 
 /// With the queue full it cannot be taken back: whoever has the number next says what is missing then.
