@@ -140,8 +140,6 @@ fn what_another_thread_hands_over_is_taken_when_a_channel_goes_and_not_for_a_lin
     assert!(feed.taken() <= 64, "one batch per duty cycle, and {} were taken", feed.taken());
     edit(&mut rig, Edit { remove_streams: vec![0], remove_channels: vec![0], ..Edit::default() });
     assert_eq!(feed.taken(), 200);
-    let sent: Vec<_> = rig.sent_by(0).into_iter().map(|(_, payload)| payload).collect();
-    assert_eq!(numbers(&sent).0, (1..=200).collect::<Vec<_>>());
 }
 
 /// With the queue full it cannot be taken back: whoever has the number next says what is missing then.
