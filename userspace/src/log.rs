@@ -49,7 +49,6 @@ impl Write for Out {
 /// From now on nobody waits for the log. Call it once, when the calling thread has given up its privileges, for the log's
 /// thread has what that has. When what is returned is dropped the lines that wait are written, for a second at most, and
 /// later ones are lost.
-#[must_use]
 pub fn begin(privileges: Privileges) -> WorkerGuard {
     let (behind, guard) = start(io::stderr(), MOST_LINES, move || privilege::drop_worker(privileges));
     // A second call changes nothing.

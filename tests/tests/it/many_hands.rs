@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use feedhandler_proto::v1::control_client::ControlClient;
@@ -37,8 +37,9 @@ const PACE: Duration = Duration::from_micros(500);
 #[derive(Default)]
 struct Tally {
     calls: AtomicU64,
-    /// Reloads begun: each takes everybody's channels away.
-    reloads: AtomicU64,
+    /// Reloads begun, and ended: each takes everybody's channels away.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 struct Hand<'a> {
@@ -97,7 +98,8 @@ impl<'a> Hand<'a> {
     /// Adds a channel and a destination, switches it on, off, and removes it; each must have done what it says, unless a
     /// reload has come between.
     fn change_round(&mut self) {
-        let reloads = self.tally.reloads.load(Relaxed);
+        // In this order: one that is under way is seen to be.
+        let (ended, begun) = (self.tally.ended.load(SeqCst), self.tally.begun.load(SeqCst));
         let port = 26_500 + self.number as u16;
         let line = LineSpec {
             name: "A".into(),
@@ -125,7 +127,7 @@ impl<'a> Hand<'a> {
         assert!(matches!(again, Ok(0)), "what is gone already: {again:?}");
         assert!(added.as_ref().is_ok_and(|changes| *changes > 0), "{added:?}");
         assert!(removed.is_ok() && is_gone, "{removed:?}");
-        let is_alone = self.tally.reloads.load(Relaxed) == reloads;
+        let is_alone = ended == begun && self.tally.begun.load(SeqCst) == begun;
         for (what, switched) in [("on", on), ("off", off)] {
             match switched {
                 Ok(1) if is_alone => assert!(is_there),
@@ -141,9 +143,10 @@ impl<'a> Hand<'a> {
         for step in 0..CALLS_A_ROUND {
             let with_more = (round * CALLS_A_ROUND + step).is_multiple_of(2);
             write_config(site, with_more);
-            self.tally.reloads.fetch_add(1, Relaxed);
+            self.tally.begun.fetch_add(1, SeqCst);
             self.count();
             let answer = self.runtime.block_on(self.control.reload(ReloadRequest { dry_run: false }));
+            self.tally.ended.fetch_add(1, SeqCst);
             answer.unwrap_or_else(|error| panic!("reload: {error}"));
             let has_more = self.status().channels.iter().any(|channel| channel.name == "itch/more");
             assert_eq!(has_more, with_more);
