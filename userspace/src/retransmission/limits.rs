@@ -172,6 +172,7 @@ mod tests {
             answered += taken(&mut limits, Ipv4Addr::from_bits(i), 20, 1, SECOND_NS + u64::from(i) * 10_000);
         }
         assert!((1_090..=1_110).contains(&answered), "{answered}");
-        assert_eq!((limits.clients.len(), limits.clients.capacity()), (MOST_CLIENTS, room));
+        // What was removed may leave its place unusable for a while: less than there was, never more.
+        assert!(limits.clients.len() == MOST_CLIENTS && limits.clients.capacity() <= room);
     }
 }

@@ -121,7 +121,7 @@ fn what_is_removed_can_come_back_after_a_restart_and_what_is_dropped_is_set_down
     use std::os::unix::fs::PermissionsExt as _;
     let bench = Bench::new();
     bench.desk.start_lines().unwrap();
-    let file = bench.directory.path().join("handler.toml");
+    let file = bench.etc.path().join("handler.toml");
     let next = || resume(Config::load_whole(&file).unwrap());
     bench.desk.change(&request(vec![What::RemoveChannel("itch/equities".to_owned())]), "a test").unwrap();
     let (resumed, from_file) = (next().plan, Config::load_whole(&file).unwrap().plan);
