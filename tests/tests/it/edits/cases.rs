@@ -133,13 +133,19 @@ fn what_another_thread_hands_over_is_taken_when_a_channel_goes_and_not_for_a_lin
     let port = Port { frames: Frames::heap(512, 2048), rx: Some(RxPort::Handoff(rx)), tx: None };
     edit(&mut rig, Edit { ports: vec![(1, Box::new(port))], ..Edit::default() });
     let recovered = u16::try_from(rig::LINES).expect("few");
-    for i in 1..=200 {
+    // What is handed over is what the lines have lost.
+    rig.inject(0, 0, &packet(1, 2));
+    rig.inject(0, 0, &packet(202, 203));
+    rig.cycle(1);
+    for i in 2..=201 {
         assert!(feed.hand(recovered, &packet(i, i + 1), 1));
     }
     edit(&mut rig, Edit { remove_lines: vec![0], ..Edit::default() });
     assert!(feed.taken() <= 64, "one batch per duty cycle, and {} were taken", feed.taken());
     edit(&mut rig, Edit { remove_streams: vec![0], remove_channels: vec![0], ..Edit::default() });
     assert_eq!(feed.taken(), 200);
+    let sent: Vec<_> = rig.sent_by(0).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(numbers(&sent).0, (1..203).collect::<Vec<_>>());
 }
 
 /// With the queue full it cannot be taken back: whoever has the number next says what is missing then.
