@@ -152,7 +152,7 @@ impl Counts {
     }
 }
 
-/// What an operator can see of [`Access`].
+/// What an operator can see of who comes in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessCounts {
     /// TLS handshakes that failed or took too long.
