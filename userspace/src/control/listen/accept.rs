@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 64;
 /// Handshakes begun in a second at most: each takes a good part of a millisecond of a core. More wait in the kernel.
 const HANDSHAKES_PER_SECOND: usize = 200;
-/// So many of them from one address; what is more is closed.
+/// So many of them from one address; what is more waits for the next second.
 const HANDSHAKES_OF_ONE: usize = 140;
 /// After an accept that failed (no more open files, mostly).
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -112,11 +112,19 @@ impl Incoming {
                     second = Instant::now() + Duration::from_secs(1);
                     begun.clear();
                 }
-                if begun.iter().filter(|one| **one == door).count() >= HANDSHAKES_OF_ONE {
-                    continue;
+                // Who comes too often waits, in a place of its own, and takes nobody's turn.
+                let is_frequent = begun.iter().filter(|one| **one == door).count() >= HANDSHAKES_OF_ONE;
+                if !is_frequent {
+                    begun.push(door);
                 }
-                begun.push(door);
-                handshakes.spawn(handshake(Arc::clone(&desk), give.clone(), stream, address, place, is_surplus));
+                let from = is_frequent.then_some(second);
+                let (desk, give) = (Arc::clone(&desk), give.clone());
+                handshakes.spawn(async move {
+                    if let Some(from) = from {
+                        sleep_until(from).await;
+                    }
+                    handshake(desk, give, stream, address, place, is_surplus).await;
+                });
             }
         });
         Ok(())
