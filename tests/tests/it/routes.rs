@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 mod anew;
-mod cost;
 pub mod oracle;
 mod veth;
 mod worker;
