@@ -30,6 +30,7 @@ mod status;
 mod stream;
 mod streams;
 pub mod tables;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -8,13 +8,11 @@ mod way;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
-use std::thread;
 use std::time::Instant;
 
 use super::change::ChangeError;
-use super::lines::{Held, RETRY_INTERVAL, Turn, WORKER_PATIENCE};
-use super::{Desk, locked};
+use super::lines::{Held, Turn, WORKER_PATIENCE};
+use super::{Desk, locked, tell};
 use crate::clock::monotonic_ns;
 use crate::config::plan::{Plan, Rebased};
 use crate::steering::Lease;
@@ -153,28 +151,12 @@ impl Desk {
     fn send_edit(&self, worker: usize, edit: Box<Edit>) -> Result<(), ChangeError> {
         let (link, name) = (&self.links[worker], &self.fixed.workers[worker].name);
         let deadline = Instant::now() + WORKER_PATIENCE;
-        let mut command = Command::Edit(edit);
-        let number = loop {
-            match link.send(command) {
-                Ok(number) => break number,
-                Err(refused) if Instant::now() < deadline => command = refused,
-                Err(_) => {
-                    let text = format!(
-                        "worker `{name}` takes no commands (its queue is full); is it alive? `feedctl status` tells"
-                    );
-                    return Err(ChangeError::Worker(text));
-                }
-            }
-            thread::sleep(RETRY_INTERVAL);
-        };
-        while link.shared.commands_applied.load(Acquire) < number {
-            if Instant::now() >= deadline {
-                let text = format!(
-                    "worker `{name}` has not made the change within a second; is it alive? `feedctl status` tells"
-                );
-                return Err(ChangeError::Worker(text));
-            }
-            thread::sleep(RETRY_INTERVAL);
+        let silent =
+            |what: &str| ChangeError::Worker(format!("worker `{name}` {what}; is it alive? `feedctl status` tells"));
+        let number = tell::send(link, Command::Edit(edit), deadline)
+            .ok_or_else(|| silent("takes no commands (its queue is full)"))?;
+        if !tell::is_applied(link, number, deadline) {
+            return Err(silent("has not made the change within a second"));
         }
         match link.shared.refusal(number) {
             None => Ok(()),

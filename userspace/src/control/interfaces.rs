@@ -3,14 +3,12 @@
 //! Who looks, and who decides, is [`crate::keeper`].
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::Acquire;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use feedhandler_proto::v1::InterfaceFault;
 use feedhandler_proto::v1::event::What;
 
-use super::{Desk, locked};
+use super::{Desk, locked, tell};
 use crate::edge::{EdgeError, Fault, Health, OpenedPort, enter, reopen};
 use crate::metrics::PortCounts;
 use crate::net::Port;
@@ -20,7 +18,6 @@ use crate::worker::shared::Command;
 
 /// How long a worker may take to exchange a port: it delivers what the old one has received first.
 const WORKER_PATIENCE: Duration = Duration::from_secs(2);
-const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Why ports that were opened are not in use.
 #[derive(Debug, thiserror::Error)]
@@ -174,20 +171,11 @@ impl Desk {
     fn replace_port(&self, worker: usize, index: usize, port: Port) -> Result<(), HealError> {
         let link = &self.links[worker];
         let deadline = Instant::now() + WORKER_PATIENCE;
-        let mut command = Command::ReplacePort { port: index, with: Box::new(port) };
-        let number = loop {
-            match link.send(command) {
-                Ok(number) => break number,
-                Err(refused) if Instant::now() < deadline => command = refused,
-                Err(_) => return Err(HealError::Worker { worker: self.fixed.workers[worker].name.clone() }),
-            }
-            thread::sleep(RETRY_INTERVAL);
-        };
-        while link.shared.commands_applied.load(Acquire) < number && Instant::now() < deadline {
-            thread::sleep(RETRY_INTERVAL);
-        }
+        let command = Command::ReplacePort { port: index, with: Box::new(port) };
+        let number = tell::send(link, command, deadline)
+            .ok_or_else(|| HealError::Worker { worker: self.fixed.workers[worker].name.clone() })?;
         // A worker that is late still finds the port in its queue. Opening another one would find the queue taken.
-        if link.shared.commands_applied.load(Acquire) < number {
+        if !tell::is_applied(link, number, deadline) {
             tracing::error!(worker = self.fixed.workers[worker].name, "has not taken its new port yet; is it alive?");
         }
         match link.shared.refusal(number) {

@@ -4,14 +4,14 @@
 mod held;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use feedhandler_proto::v1::LineSwitched;
 use feedhandler_proto::v1::event::What;
 
-use super::{ControlError, Desk, locked};
+use super::{ControlError, Desk, locked, tell};
 use crate::config::plan::{LinePlan, Plan};
 use crate::steering::SteeringError;
 use crate::worker::shared::Command;
@@ -19,7 +19,6 @@ pub(super) use held::{Held, Turn};
 
 /// How long a worker may take to carry out a command: a living one needs microseconds.
 pub(super) const WORKER_PATIENCE: Duration = Duration::from_secs(1);
-pub(super) const RETRY_INTERVAL: Duration = Duration::from_micros(50);
 
 /// Room that a worker's queue must have before a change begins: a command, and the one that takes it back.
 const COMMAND_ROOM: usize = 2;
@@ -226,7 +225,7 @@ impl Desk {
                 if Instant::now() >= deadline {
                     return Some((line, self.full_queue(line)));
                 }
-                thread::sleep(RETRY_INTERVAL);
+                thread::sleep(tell::RETRY_INTERVAL);
             }
         }
         None
@@ -312,22 +311,12 @@ impl Desk {
             return Ok(());
         }
         let link = self.link_of_channel(self.line_plan(line)?.channel);
-        let mut command = Command::SetLine { line, enabled };
-        let number = loop {
-            match link.send(command) {
-                Ok(number) => break number,
-                Err(refused) if Instant::now() < deadline => command = refused,
-                Err(_) => return Err(self.full_queue(line)),
-            }
-            thread::sleep(RETRY_INTERVAL);
-        };
+        let command = Command::SetLine { line, enabled };
+        let number = tell::send(link, command, deadline).ok_or_else(|| self.full_queue(line))?;
         held.enabled = None;
-        while link.shared.commands_applied.load(Acquire) < number {
-            if Instant::now() >= deadline {
-                let ((channel, name), worker) = (self.names(line), self.worker_name(line));
-                return Err(ControlError::NotApplied { channel, line: name, worker });
-            }
-            thread::sleep(RETRY_INTERVAL);
+        if !tell::is_applied(link, number, deadline) {
+            let ((channel, name), worker) = (self.names(line), self.worker_name(line));
+            return Err(ControlError::NotApplied { channel, line: name, worker });
         }
         if let Some(source) = link.shared.refusal(number) {
             held.enabled = Some(false);

@@ -1,15 +1,13 @@
 //! Forced recovery: an operator will not wait for the timeouts.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::Acquire;
-use std::thread::sleep;
 use std::time::Instant;
 
 use feedhandler_proto::v1::OperatorAction;
 use feedhandler_proto::v1::event::What;
 
-use super::Desk;
-use super::lines::{RETRY_INTERVAL, WORKER_PATIENCE};
+use super::lines::WORKER_PATIENCE;
+use super::{Desk, tell};
 use crate::beside::ThreadError;
 use crate::worker::shared::Command;
 
@@ -80,19 +78,7 @@ impl Desk {
         let link = &self.links[worker];
         let silent = || RecoverError::Worker(self.fixed.workers[worker].name.clone());
         let deadline = Instant::now() + WORKER_PATIENCE;
-        let number = loop {
-            match link.send(Command::Hurry { channel }) {
-                Ok(number) => break number,
-                Err(_) if Instant::now() < deadline => sleep(RETRY_INTERVAL),
-                Err(_) => return Err(silent()),
-            }
-        };
-        while link.shared.commands_applied.load(Acquire) < number {
-            if Instant::now() >= deadline {
-                return Err(silent());
-            }
-            sleep(RETRY_INTERVAL);
-        }
-        Ok(())
+        let number = tell::send(link, Command::Hurry { channel }, deadline).ok_or_else(silent)?;
+        if tell::is_applied(link, number, deadline) { Ok(()) } else { Err(silent()) }
     }
 }

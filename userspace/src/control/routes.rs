@@ -1,12 +1,10 @@
 //! Another route for a destination that goes on meanwhile.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::Ordering::Acquire;
-use std::thread;
 use std::time::Instant;
 
-use super::Desk;
-use super::lines::{RETRY_INTERVAL, WORKER_PATIENCE};
+use super::lines::WORKER_PATIENCE;
+use super::{Desk, tell};
 use crate::config::plan::RoutePlan;
 use crate::publish::Route;
 use crate::worker::shared::Command;
@@ -33,21 +31,8 @@ impl Desk {
         let link = self.link_of_channel(channel);
         let worker = || self.fixed.workers[link.index].name.clone();
         let deadline = Instant::now() + WORKER_PATIENCE;
-        let mut command = Command::SetRoute { destination, route: Route::new(route) };
-        let number = loop {
-            match link.send(command) {
-                Ok(number) => break number,
-                Err(refused) if Instant::now() < deadline => command = refused,
-                Err(_) => return Err(RouteError::Worker(worker())),
-            }
-            thread::sleep(RETRY_INTERVAL);
-        };
-        while link.shared.commands_applied.load(Acquire) < number {
-            if Instant::now() >= deadline {
-                return Err(RouteError::NotApplied(worker()));
-            }
-            thread::sleep(RETRY_INTERVAL);
-        }
-        Ok(())
+        let command = Command::SetRoute { destination, route: Route::new(route) };
+        let number = tell::send(link, command, deadline).ok_or_else(|| RouteError::Worker(worker()))?;
+        if tell::is_applied(link, number, deadline) { Ok(()) } else { Err(RouteError::NotApplied(worker())) }
     }
 }
